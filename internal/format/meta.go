@@ -1,0 +1,98 @@
+package format
+
+import "math"
+
+// OutputType is the type of a file that a generation consists of.
+type OutputType uint8
+
+// The types of output.
+const (
+	OutputFile    OutputType = 1
+	OutputDir     OutputType = 2
+	OutputSymlink OutputType = 3
+)
+
+// An Output is one file, directory or link of a generation.
+type Output struct {
+	Path   string // below the generation's directory
+	Type   OutputType
+	Mode   uint16 // permission bits
+	Size   uint64 // bytes
+	Digest [32]byte
+}
+
+// A GenerationMeta lists what a generation consists of.
+type GenerationMeta struct {
+	Kind     Kind
+	Key      [32]byte
+	Manifest [32]byte // SHA-256
+	Rows     uint64
+	Outputs  []Output // sorted by path
+}
+
+const metaMagic = "SYSC-MET"
+
+// Encode returns m's bytes.
+func (m *GenerationMeta) Encode() []byte {
+	b := append(make([]byte, 0, 128+64*len(m.Outputs)), metaMagic...)
+	b = le.AppendUint32(b, Version)
+	b = append(b, byte(m.Kind), 0, 0, 0)
+	b = append(b, m.Key[:]...)
+	b = append(b, m.Manifest[:]...)
+	b = le.AppendUint64(b, m.Rows)
+	b = le.AppendUint32(b, uint32(len(m.Outputs)))
+	for _, o := range m.Outputs {
+		b = append(b, byte(o.Type), 0)
+		b = le.AppendUint16(b, o.Mode)
+		b = le.AppendUint64(b, o.Size)
+		b = append(b, o.Digest[:]...)
+		b = appendStr16(b, o.Path)
+	}
+	return le.AppendUint32(b, Checksum(b))
+}
+
+// DecodeMeta decodes the whole of a meta file.
+func DecodeMeta(b []byte) (*GenerationMeta, error) {
+	if err := checkMagic(b, metaMagic); err != nil {
+		return nil, err
+	}
+	if len(b) < magicLen+8 || Checksum(b[:len(b)-4]) != le.Uint32(b[len(b)-4:]) {
+		return nil, corrupt("meta checksum")
+	}
+	c := cursor{b: b[magicLen : len(b)-4]}
+	if err := checkVersion(c.u32()); err != nil {
+		return nil, err
+	}
+	m := &GenerationMeta{Kind: Kind(c.u8())}
+	zeros := string(c.bytes(3))
+	m.Key, m.Manifest = c.hash(), c.hash()
+	m.Rows = c.u64()
+	for range c.u32() {
+		o := c.output()
+		if c.bad || !o.valid() || len(m.Outputs) > 0 && o.Path <= m.Outputs[len(m.Outputs)-1].Path {
+			return nil, corrupt("meta outputs")
+		}
+		m.Outputs = append(m.Outputs, o)
+	}
+	if c.bad || len(c.b) != 0 || zeros != "\x00\x00\x00" || m.Kind != KindTable && m.Kind != KindFiles {
+		return nil, corrupt("meta structure")
+	}
+	return m, nil
+}
+
+func (c *cursor) output() (o Output) {
+	o.Type = OutputType(c.u8())
+	if c.u8() != 0 {
+		c.bad = true
+	}
+	o.Mode = c.u16()
+	o.Size = c.u64()
+	o.Digest = c.hash()
+	o.Path = c.str16()
+	return o
+}
+
+func (o *Output) valid() bool {
+	return o.Type >= OutputFile && o.Type <= OutputSymlink && o.Mode <= 0o777 &&
+		o.Size <= math.MaxInt64 && ValidPath(o.Path)
+}

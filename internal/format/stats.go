@@ -1,0 +1,121 @@
+package format
+
+import "iter"
+
+// Stats is an encoded stat section: every directory and file that a refresh
+// read, with its identity. It is kept encoded: a reader walks it once and
+// keeps nothing.
+type Stats []byte
+
+// A StatDir is one directory of a stat section, with the files in it.
+type StatDir struct {
+	Path  string // relative to the root, "" for the root itself, or absolute
+	Check bool   // the directory's own identity counts
+	ID    Identity
+	Files []StatFile // sorted by name
+}
+
+// A StatFile is one file in a StatDir.
+type StatFile struct {
+	Name string
+	ID   Identity
+}
+
+// EncodeStats encodes dirs, which must be sorted by path.
+func EncodeStats(dirs []StatDir) Stats {
+	files := 0
+	for _, d := range dirs {
+		files += len(d.Files)
+	}
+	b := make([]byte, 0, 64*(len(dirs)+files)+12)
+	b = le.AppendUint32(b, uint32(len(dirs)))
+	b = le.AppendUint32(b, uint32(files))
+	for _, d := range dirs {
+		b = appendStr16(b, d.Path)
+		check := byte(0)
+		if d.Check {
+			check = 1
+		}
+		b = append(b, check)
+		b = d.ID.Append(b)
+		b = le.AppendUint32(b, uint32(len(d.Files)))
+		for _, f := range d.Files {
+			b = append(b, byte(len(f.Name)))
+			b = append(b, f.Name...)
+			b = f.ID.Append(b)
+		}
+	}
+	return le.AppendUint32(b, Checksum(b))
+}
+
+// Counts returns the number of directories and files that s lists. It does
+// not verify s.
+func (s Stats) Counts() (dirs, files int) {
+	c := cursor{b: s}
+	return int(c.u32()), int(c.u32())
+}
+
+// All yields the directories of s, after verifying its checksum, and ends
+// with an error where the structure is wrong. The Files slice of a StatDir is
+// reused for the next.
+func (s Stats) All() iter.Seq2[StatDir, error] {
+	return func(yield func(StatDir, error) bool) {
+		if len(s) < 12 || Checksum(s[:len(s)-4]) != le.Uint32(s[len(s)-4:]) {
+			yield(StatDir{}, corrupt("stat section checksum"))
+			return
+		}
+		c := cursor{b: s[:len(s)-4]}
+		dirs, files := c.u32(), c.u32()
+		var d StatDir
+		last := ""
+		for i := range dirs {
+			n, ok := c.statDir(&d, files)
+			if !ok || i > 0 && d.Path <= last {
+				yield(StatDir{}, corrupt("stat section structure"))
+				return
+			}
+			files, last = files-n, d.Path
+			if !yield(d, nil) {
+				return
+			}
+		}
+		if files != 0 || len(c.b) != 0 {
+			yield(StatDir{}, corrupt("stat section structure"))
+		}
+	}
+}
+
+// statDir reads the next directory into d, of whose files at most most may
+// be left; it returns how many it has.
+func (c *cursor) statDir(d *StatDir, most uint32) (files uint32, ok bool) {
+	d.Path = c.str16()
+	check := c.u8()
+	d.Check = check == 1
+	d.ID = c.identity()
+	n := c.u32()
+	if c.bad || check > 1 || n > most || !validStatPath(d.Path) || !d.Check && d.ID != (Identity{}) {
+		return 0, false
+	}
+	d.Files = d.Files[:0]
+	for range n {
+		name := string(c.bytes(int(c.u8())))
+		id := c.identity()
+		if c.bad || !validName(name) || len(d.Files) > 0 && name <= d.Files[len(d.Files)-1].Name {
+			return 0, false
+		}
+		d.Files = append(d.Files, StatFile{name, id})
+	}
+	return n, true
+}
+
+func validName(name string) bool {
+	if !ValidPath(name) {
+		return false
+	}
+	for i := range len(name) {
+		if name[i] == '/' {
+			return false
+		}
+	}
+	return true
+}

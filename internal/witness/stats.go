@@ -1,0 +1,104 @@
+package witness
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/syscache/syscache/internal/format"
+)
+
+// CheckStats returns nil if every directory and file in stats still has its
+// identity, else an error that names the first that has not. The error wraps
+// format.ErrCorrupt if stats cannot be read.
+func CheckStats(root string, stats format.Stats) error {
+	for d, err := range stats.All() {
+		if err != nil {
+			return err
+		}
+		if err := checkDir(root, &d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkDir(root string, d *format.StatDir) error {
+	// One descriptor a directory: the kernel then resolves each name in one
+	// step instead of from the root.
+	full := format.Join(root, d.Path)
+	if d.Path == "" {
+		full += "/." // the root itself may be reached through a symbolic link
+	}
+	fd, err := openPath(full)
+	if err != nil {
+		return fmt.Errorf("directory %s: %w", show(d.Path), err)
+	}
+	defer unix.Close(fd)
+	if d.Check {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return fmt.Errorf("directory %s: %w", show(d.Path), err)
+		}
+		if err := compare(&st, d.ID); err != nil {
+			return fmt.Errorf("directory %s %w", show(d.Path), err)
+		}
+	}
+	for i := range d.Files {
+		f := &d.Files[i]
+		var st unix.Stat_t
+		err := unix.Fstatat(fd, f.Name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		for err == unix.EINTR {
+			err = unix.Fstatat(fd, f.Name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		}
+		if err == nil {
+			err = compare(&st, f.ID)
+		}
+		switch {
+		case absent(err):
+			return fmt.Errorf("input %s is gone", show(join(d.Path, f.Name)))
+		case err != nil:
+			return fmt.Errorf("input %s %w", show(join(d.Path, f.Name)), err)
+		}
+	}
+	return nil
+}
+
+func compare(st *unix.Stat_t, want format.Identity) error {
+	switch {
+	case want == format.Identity{}:
+		return fmt.Errorf("has times that certify nothing")
+	case format.IdentityOf(st) != want:
+		return fmt.Errorf("changed since the last refresh")
+	}
+	return nil
+}
+
+func join(dir, name string) string {
+	if dir == "" {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// show makes the root itself visible, and odd names harmless.
+func show(path string) string {
+	if path == "" {
+		return "."
+	}
+	for i := range len(path) {
+		if c := path[i]; c < ' ' || c >= 0x7f {
+			return fmt.Sprintf("%q", path)
+		}
+	}
+	return path
+}
+
+func openPath(path string) (int, error) {
+	for {
+		fd, err := unix.Open(path, openDirectory, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
