@@ -26,7 +26,7 @@ func holderOf(fi fs.FileInfo) Holder {
 		return Holder{}
 	}
 	defer f.Close()
-	pid := findHolder(f, st.Dev, st.Ino)
+	pid := findHolder(f, uint64(st.Dev), st.Ino)
 	if pid == 0 {
 		return Holder{}
 	}

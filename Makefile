@@ -1,0 +1,44 @@
+# make check is what every change must pass; make help lists the rest.
+
+GO     ?= go
+PYTHON ?= /usr/bin/python3
+
+.PHONY: help build check format vet test race tidy python suites soak fuzz clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+build: ## the command, as bin/syscache
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/syscache ./cmd/syscache
+
+check: format vet tidy race python ## what every change must pass
+
+format: ## fail if gofumpt would change anything
+	@out=$$($(GO) tool gofumpt -l .); test -z "$$out" || { echo "gofumpt would change:"; echo "$$out"; exit 1; }
+
+vet: ## go vet and staticcheck
+	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./syscache/... ./hashing/... ./lock/... ./internal/...
+	GOOS=freebsd $(GO) vet ./syscache/... ./hashing/... ./lock/... ./internal/...
+	$(GO) tool staticcheck ./...
+
+tidy: ## fail if go.mod or go.sum are not what go mod tidy writes
+	$(GO) mod tidy -diff
+
+test: ## the tests, as in the README
+	$(GO) test ./...
+
+race: ## the tests under the race detector
+	$(GO) test -race ./...
+
+python: ## the Python reader's own tests
+	cd clients/python && $(PYTHON) -m unittest -q
+
+suites: ## real processes, users and package managers; needs root (see CONTRIBUTING.md)
+	SYSCACHE_SUITES=1 $(GO) test -count=1 -timeout 40m -v ./suites/... ./packaging/...
+
+fuzz: ## each fuzz target for FUZZTIME (default 30s)
+	sh .ci/fuzz $(FUZZTIME)
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,749 @@
+"""A reader of syscache's on-disk format, version 1, written from docs/FORMAT.md alone.
+
+    with syscache.open("/opt/sage", "star-imports") as cache:
+        value = cache.get(b"sage.rings")
+
+Promise: what `get` and `scan` hand out is what the builder wrote, for an install that the pointer's witnesses do not
+contradict; everything else is an exception that says which of missing, stale, corrupt, untrusted or too new it is, and
+why. `NotFound` means that the row key is not in the table, never that bytes were damaged. Nothing here writes, locks
+or sets a time, and no length read from a file is believed before it is compared with the file's size.
+
+Not promised: an edit that no witness shows; what docs/FORMAT.md leaves to whoever may write the install.
+
+Lifetimes: keys and values are copies and the caller's to keep. A Reader holds one descriptor (kind table) or none (kind
+files) until it is closed, keeps reading its generation when a newer one is published, and may be shared by threads. The
+directory of a files generation is not held: it stays for at least a day after it was superseded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import io
+import os
+import re
+import stat
+import struct
+import sys
+from collections.abc import Iterator
+from zlib import crc32
+
+VERSION = 1
+TABLE, FILES = 1, 2
+FILE, DIRECTORY, LINK, ABSENT = 1, 2, 3, 4
+NONE = bytes(32)  # an identity that certifies nothing
+UNMAPPED = 65534  # every owner that a user namespace does not know
+PAGE, ROWS_PER_ENTRY, FIRST_ROW = 4096, 64, 128
+LONGEST_KEY, LONGEST_VALUE = 65535, 1 << 30
+
+join = os.path.join
+
+
+class Error(Exception):
+    """Why there is no answer: `detail` says what was found, `hint` what to do about it."""
+
+    exit = 1
+    advice = ""
+
+    def __init__(self, detail: str, advice: str = ""):
+        super().__init__(detail)
+        self.detail, self.op, self.root, self.cache = detail, "read", "", ""
+        self.advice = advice or self.advice
+
+    @property
+    def hint(self) -> str:
+        return self.advice.format(root=self.root, cache=self.cache)
+
+    def __str__(self) -> str:
+        return f"{self.op} {self.cache}: {self.detail}"
+
+
+class Missing(Error):
+    exit, advice = 4, "`syscache --root {root} refresh {cache}` builds it"
+
+
+class Stale(Error):
+    exit, advice = 4, "the install changed: run `syscache --root {root} refresh {cache}`"
+
+
+class TooNew(Error):
+    exit, advice = 4, "a newer syscache wrote it: update this reader"
+
+
+class Corrupt(Error):
+    exit, advice = 6, "`syscache --root {root} refresh {cache}` builds it anew; if it comes back, check the disk"
+
+
+class Untrusted(Error):
+    exit, advice = 7, "only root, the owner of {root}, you and those you name may own it, and nobody else may write it"
+
+
+class NotFound(KeyError):
+    """The table, undamaged, has no such row key."""
+
+
+# What the kernel says where something else than expected lies; anything not listed is a plain Error.
+_MEANING = {
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE), Missing),
+    **dict.fromkeys((errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR), Untrusted),
+}
+
+
+@contextlib.contextmanager
+def _telling(op: str, root: bytes, cache: str):
+    """Name the operation, root and cache in whatever goes wrong inside."""
+    try:
+        try:
+            yield
+        except OSError as error:
+            where = f"{_show(error.filename)}: " if error.filename else ""
+            raise _MEANING.get(error.errno, Error)(f"{where}{error.strerror}") from error
+    except Error as error:
+        error.op, error.root, error.cache = op, os.fsdecode(root), cache
+        raise
+
+
+def _show(path: bytes) -> str:
+    return repr(os.fsdecode(path))  # quoted: a name may hold newlines and need not be UTF-8
+
+
+# --- Bytes -----------------------------------------------------------------------------------------------------------
+
+
+class _File(io.FileIO):
+    """A regular file, opened without following a link or waiting for a writer; reads stay within the size it had."""
+
+    def __init__(self, path: bytes):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        super().__init__(path, opener=lambda path, _: os.open(path, flags))
+        self.path, self.stat = path, os.fstat(self.fileno())
+        if not stat.S_ISREG(self.stat.st_mode):
+            self.close()
+            raise OSError(errno.ENXIO, "not a regular file", path)
+
+    def at(self, offset: int, length: int) -> bytes:
+        if offset + length > self.stat.st_size:
+            raise Corrupt(f"{_show(self.path)} ends too early")
+        if length > LONGEST_KEY + LONGEST_VALUE + 7:  # nothing is longer than a row; a sparse file may say otherwise
+            raise Corrupt(f"{_show(self.path)} has {length} bytes to read at once")
+        data = b""
+        try:
+            while len(data) < length:  # a network file system may give less at a time
+                more = os.pread(self.fileno(), length - len(data), offset + len(data))
+                if not more:
+                    raise Corrupt(f"{_show(self.path)} was cut while it was read")
+                data += more
+        except MemoryError:
+            raise Corrupt(f"{_show(self.path)}: {length} bytes do not fit into memory") from None
+        return data
+
+    def sha256(self) -> bytes:
+        digest, offset = hashlib.sha256(), 0
+        while chunk := os.pread(self.fileno(), 1 << 20, offset):
+            digest.update(chunk)
+            offset += len(chunk)
+        return digest.digest()
+
+
+class _Cursor:
+    """Fields one after the other, never beyond `end`."""
+
+    def __init__(self, what: str, data: bytes, offset: int, end: int):
+        self.what, self.data, self.offset, self.end = what, data, offset, end
+
+    def take(self, length: int) -> bytes:
+        start, self.offset = self.offset, self.offset + length
+        self.require(self.offset <= self.end, "lengths do not add up")
+        return self.data[start : self.offset]
+
+    def number(self, width: int) -> int:
+        return int.from_bytes(self.take(width), "little")
+
+    def name(self, width: int = 2) -> bytes:
+        return self.take(self.number(width))
+
+    def require(self, holds: bool, detail: str) -> None:
+        if not holds:
+            raise Corrupt(f"{self.what}: {detail}")
+
+    def finish(self) -> None:
+        self.require(self.offset == self.end, "lengths do not add up")
+
+
+def _unseal(what: str, magic: bytes, data: bytes) -> _Cursor:
+    """A cursor behind the version of data that begins with magic and version and ends with its own CRC-32."""
+    cursor = _Cursor(what, data, 0, len(data) - 4)
+    cursor.require(cursor.take(8) == magic, "wrong magic")
+    version = cursor.number(4)
+    cursor.require(crc32(data[:-4]) == int.from_bytes(data[-4:], "little"), "wrong checksum")
+    # The pointer's version speaks for all that it names: elsewhere another one is damage.
+    if version > VERSION and magic == b"SYSC-PTR":
+        raise TooNew(f"{what}: format version {version}, this reader knows {VERSION}")
+    cursor.require(version == VERSION, f"format version {version}")
+    return cursor
+
+
+def _sound(path: bytes) -> bool:
+    return b"\0" not in path and not {b"", b".", b".."} & set(path.split(b"/"))
+
+
+# --- Identities and digests ------------------------------------------------------------------------------------------
+
+
+def _own_identity(st: os.stat_result) -> bytes:
+    # Masked: times beyond 64 bits wrap, as they do for a writer with fixed widths, rather than raise.
+    fields = (st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino)
+    return struct.pack("<4Q", *(field & (1 << 64) - 1 for field in fields))
+
+
+def _type(st: os.stat_result) -> int:
+    return {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: LINK}.get(stat.S_IFMT(st.st_mode), 0)
+
+
+def _identity(path: bytes, st: os.stat_result) -> bytes:
+    own = _own_identity(st)
+    return _listing(path, own, lambda _, st: _own_identity(st)) if _type(st) == DIRECTORY else own
+
+
+def _content(path: bytes, st: os.stat_result) -> bytes:
+    """The SHA-256 of a file's contents or a link's target; of a directory and all else nothing."""
+    if _type(st) == FILE:
+        with _File(path) as file:
+            return file.sha256()
+    return hashlib.sha256(os.readlink(path)).digest() if _type(st) == LINK else bytes(32)
+
+
+def _listing(path: bytes, start: bytes, of) -> bytes:
+    digest = hashlib.sha256(start)
+    for name in sorted(os.listdir(path)):
+        st = os.lstat(join(path, name))
+        digest.update(b"ofdl"[_type(st) :][:1] + struct.pack("<H", len(name)) + name + of(join(path, name), st))
+    return digest.digest()
+
+
+def _contradiction(root: bytes, witness: tuple) -> str | None:
+    """Why the witness does not hold, or None. What cannot be looked at does not hold either."""
+    type, path, identity, digest = witness
+    full = join(root, path)
+    try:
+        st = os.lstat(full)
+        if type == ABSENT:
+            return f"{_show(path)} exists"
+        if _type(st) != type:
+            return f"{_show(path)} is something else now"
+        if identity != NONE and identity == _identity(full, st):
+            return None
+        now = _listing(full, b"", _content) if type == DIRECTORY else _content(full, st)
+        return None if now == digest else f"{_show(path)} changed"
+    except OSError as error:
+        if type == ABSENT and error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        return f"{_show(path)}: {error.strerror}"
+
+
+# --- The table -------------------------------------------------------------------------------------------------------
+
+
+class _Table:
+    def __init__(self, file: _File, size: int, key: bytes):
+        if file.stat.st_size != size:
+            raise Corrupt(f"table: it has {file.stat.st_size} bytes, the pointer says {size}")
+        head = file.at(0, FIRST_ROW)
+        cursor = _unseal("table", b"SYSC-TAB", head)
+        length, named, whole, n, e, m, t, l, per_entry = struct.unpack_from("<I32s5Q2I", head, 12)
+        self.file, self.rows, self.end, self.homes, self.slots, self.reach = file, n, e, m, t, l
+        self.entries = -(-n // ROWS_PER_ENTRY)
+        self.index = 8 * t + 4 * self.entries
+        pages = -(-self.index // PAGE)
+        cursor.require(named == key, "it belongs to another generation")
+        cursor.require(length == FIRST_ROW and per_entry == ROWS_PER_ENTRY and not any(head[96:124]), "unknown header")
+        cursor.require(e % 8 == 0 and FIRST_ROW + 16 * n <= e and (n > 0 or e == FIRST_ROW), "rows do not add up")
+        cursor.require(m == n + n // 4 + 1 and m <= t <= m + n, "slots do not add up")
+        cursor.require(whole == size == e + self.index + 4 * pages, "sizes do not add up")
+        self.page = (-1, b"")
+
+    def get(self, key: bytes) -> bytes:
+        """The row is at the first slot of the window that is not below (hash, key): find that by halves.
+
+        A slot after an empty one has a greater hash than one whose home is before both, so "empty or not below" never
+        turns false again within the window. Every slot looked at comes from a page whose checksum was verified.
+        """
+        hash = crc32(key)
+        low = hash * self.homes >> 32
+        high = min(low + self.reach + 1, self.slots)
+        while low < high:
+            middle = (low + high) // 2
+            slot = self.slot(middle)
+            below = slot != 0 and slot >> 32 < hash
+            if slot != 0 and slot >> 32 == hash:
+                found, value, _ = self.row(8 * (slot & 0xFFFFFFFF))
+                if found == key:
+                    return value
+                below = found < key
+            low, high = (middle + 1, high) if below else (low, middle)
+        raise NotFound(key)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        low, high = 0, self.entries
+        while low < high:
+            middle = (low + high) // 2
+            if self.row(8 * self.entry(middle))[0] <= prefix:
+                low = middle + 1
+            else:
+                high = middle
+        offset = 8 * self.entry(low - 1) if low else FIRST_ROW
+        while offset < self.end:
+            key, value, offset = self.row(offset)
+            if key.startswith(prefix):
+                yield key, value
+            elif key > prefix:
+                return
+
+    def verify(self) -> None:
+        """Rows, order and slots are what a writer of these rows must have written: so every row can be found."""
+        slots, last, offset = [], None, FIRST_ROW
+        while offset < self.end:
+            start, n = offset, len(slots)
+            key, _, offset = self.row(start)
+            self.require(last is None or last < key, f"row at {start}: not in order")
+            self.require(n < self.rows, "more rows than it says")
+            self.require(n % ROWS_PER_ENTRY or self.entry(n // ROWS_PER_ENTRY) == start // 8, f"order of row {n}")
+            slots.append(crc32(key) << 32 | start // 8)
+            last = key
+        self.require(len(slots) == self.rows, "fewer rows than it says")
+        place, reach, want = -1, 0, [0] * self.slots
+        for slot in sorted(slots):  # rows of one hash: by offset, which is by key
+            home = (slot >> 32) * self.homes >> 32
+            place = max(home, place + 1)
+            reach = max(reach, place - home)
+            self.require(place < self.slots, "too few slots")
+            want[place] = slot
+        self.require(reach == self.reach, "wrong largest displacement")
+        for i, slot in enumerate(want):  # slots and order are the index: this has read every page
+            self.require(self.slot(i) == slot, f"slot {i} is wrong")
+
+    def slot(self, i: int) -> int:
+        return self.indexed(8 * i, 8)
+
+    def entry(self, i: int) -> int:
+        return self.indexed(8 * self.slots + 4 * i, 4)
+
+    def indexed(self, offset: int, width: int) -> int:
+        """A number of the index. The last page is kept: a look-up's slots, and an order's end, are close together."""
+        number, offset = divmod(offset, PAGE)
+        held, page = self.page
+        if held != number:
+            page = self.file.at(self.end + PAGE * number, min(PAGE, self.index - PAGE * number))
+            want = self.file.at(self.end + self.index + 4 * number, 4)
+            self.require(crc32(page) == int.from_bytes(want, "little"), f"index page {number}: wrong checksum")
+            self.page = number, page  # one assignment: threads see one page or the other
+        return int.from_bytes(page[offset : offset + width], "little")
+
+    def row(self, offset: int) -> tuple[bytes, bytes, int]:
+        """A row's key and value, and where the next one begins; only after its checksum was found right."""
+        if not FIRST_ROW <= offset <= self.end - 16:
+            raise Corrupt(f"row at {offset}: outside the rows")
+        head = self.file.at(offset, 12)
+        want, k, v = struct.unpack("<3I", head)
+        end = offset + (12 + k + v + 7 & ~7)
+        if k > LONGEST_KEY or v > LONGEST_VALUE or end > self.end:
+            raise Corrupt(f"row at {offset}: impossible lengths")
+        body = self.file.at(offset + 12, end - offset - 12)
+        if crc32(body, crc32(head[4:])) != want or any(body[k + v :]):
+            raise Corrupt(f"row at {offset}: wrong checksum or padding")
+        return body[:k], body[k : k + v], end
+
+    def require(self, holds: bool, detail: str) -> None:
+        if not holds:
+            raise Corrupt(f"table: {detail}")
+
+
+# --- The reader ------------------------------------------------------------------------------------------------------
+
+
+def open(root, cache: str, *, cache_dirs=None, allow_stale: bool = False, trust_uids=()) -> Reader:
+    """The fresh, trusted generation of a cache, or an Error that says why not.
+
+    cache_dirs stand in for <root>/var/cache/syscache; <root>/usr/lib/syscache always comes last. allow_stale: serve
+    what is there although the install changed, and say so in `stale`. trust_uids: owners to trust besides the usual.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", cache):
+        raise ValueError(f"{cache!r} cannot be the name of a cache")
+    return Reader(root, cache, cache_dirs, allow_stale, trust_uids)
+
+
+def _places(root: bytes, given) -> list[tuple[bytes, bool]]:
+    """The cache_dirs in order, each with whether it is one of the two under the root."""
+    own = [join(root, b"var/cache/syscache"), join(root, b"usr/lib/syscache")]
+    # AT_SECURE, as far as Python can tell: whoever ran this is not whom it runs as.
+    secure = os.geteuid() != os.getuid() or os.getegid() != os.getgid()
+    named = b"" if secure else os.environb.get(b"SYSCACHE_CACHE_DIR", b"")
+    if given is None and named:
+        if not os.path.isabs(named):
+            raise ValueError("SYSCACHE_CACHE_DIR is not an absolute path")
+        given = [named]
+    if given is None:
+        return [(path, True) for path in own]
+    real = [os.path.realpath(path) for path in own]
+    resolved = [os.path.realpath(os.fsencode(path)) for path in given]
+    return [(path, path in real) for path in resolved] + [(own[1], True)] * (real[1] not in resolved)
+
+
+class Reader:
+    """One generation: `kind` is "table" or "files", `generation` its key, `stale` None or why it should not be served.
+
+    `dir` is the directory of a files generation, None for a table; `rows` is 0 for files.
+    """
+
+    def __init__(self, root, cache: str, cache_dirs, allow_stale: bool, trust_uids):
+        self._root, self._cache = os.path.realpath(os.fsencode(root)), cache
+        self._places, self._trust_uids = _places(self._root, cache_dirs), frozenset(trust_uids)
+        self._table = None
+        with self._telling("open"):
+            for _ in range(2):  # a refresher may come between pointer and generation: begin again, once
+                self._read_pointer(allow_stale)
+                came_between = self._open_generation()
+                if not came_between:
+                    return
+            raise came_between
+
+    def get(self, key: bytes) -> bytes:
+        """The value of a row key, or NotFound."""
+        with self._telling("get"):
+            return self._rows().get(key)
+
+    def scan(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """The rows whose keys begin with prefix, in the order of their bytes; ends with an exception or completely."""
+        with self._telling("scan"):
+            yield from self._rows().scan(prefix)
+
+    def verify(self) -> None:
+        """Check every byte of the generation against its digests, and that nothing else lies in it."""
+        with self._telling("verify"):
+            try:
+                outputs = self._read_meta()
+                for path, output in outputs.items():
+                    self._verify_output(path, *output)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise Corrupt(f"{_show(error.filename)} is missing") from error
+            if self._table:
+                self._table.verify()
+                return
+            for path, _ in _tree(os.fsencode(self.dir)):
+                if join(b"files", path) not in outputs:
+                    raise Corrupt(f"{_show(join(b'files', path))} does not belong to the generation")
+
+    def close(self) -> None:
+        if self._table:
+            self._table.file.close()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _telling(self, op: str):
+        return _telling(op, self._root, self._cache)
+
+    def _rows(self) -> _Table:
+        if not self._table:
+            raise Error("a cache of kind files has no rows", "`list` names its files, `path` their directory")
+        return self._table
+
+    # Trust
+
+    @functools.cached_property
+    def _root_stat(self) -> os.stat_result:
+        return os.stat(self._root)
+
+    def _trust(self, st: os.stat_result, path: bytes, inside: bool, is_type=stat.S_ISREG) -> None:
+        """Who may write the root may write its cache; nobody else."""
+        if not is_type(st.st_mode):
+            raise Untrusted(f"{_show(path)} is not what it should be: {stat.filemode(st.st_mode)}")
+        if st.st_uid == UNMAPPED:  # might be anybody
+            trusted = inside and self._root_stat.st_uid == UNMAPPED
+        else:
+            trusted = st.st_uid in {0, os.geteuid(), *self._trust_uids} or st.st_uid == self._root_stat.st_uid
+        if not trusted:
+            raise Untrusted(f"{_show(path)} belongs to uid {st.st_uid}")
+        if st.st_mode & 0o002:
+            raise Untrusted(f"{_show(path)} may be written by others")
+        if st.st_mode & 0o020 and not (self._root_stat.st_mode & 0o020 and st.st_gid == self._root_stat.st_gid):
+            raise Untrusted(f"{_show(path)} may be written by group {st.st_gid}")
+
+    def _homes(self) -> Iterator[tuple[bytes, bool]]:
+        """The cache's directories, each trusted before anything in it is opened."""
+        for place, inside in self._places:
+            home = join(place, self._cache.encode())
+            try:
+                st = os.lstat(home)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            self._trust(st, home, inside, stat.S_ISDIR)
+            yield home, inside
+
+    # The pointer
+
+    def _read_pointer(self, allow_stale: bool) -> None:
+        for home, inside in self._homes():
+            # `current` twice: a publish between the first two looks renames one and removes the other.
+            for name in (b"current", b"stale", b"current"):
+                try:
+                    if name == b"stale" and not allow_stale:
+                        os.lstat(join(home, name))
+                        raise Stale(f"marked stale in {_show(home)}")
+                    file = _File(join(home, name))
+                except FileNotFoundError:
+                    continue
+                with file:
+                    self._trust(file.stat, file.path, inside)
+                    witnesses, directories = self._decode_pointer(file, inside)
+                self.stale = "marked stale" if name == b"stale" else self._contradicted(witnesses, directories)
+                if self.stale and not allow_stale:
+                    raise Stale(self.stale)
+                return
+        raise Missing("no pointer in " + " or ".join(_show(place) for place, _ in self._places))
+
+    def _decode_pointer(self, file: _File, inside: bool) -> tuple[list, list]:
+        head = file.at(0, min(file.stat.st_size, 4096))
+        length = int.from_bytes(head[12:16], "little")
+        _Cursor("pointer", head, 0, len(head)).require(24 <= length <= len(head), "impossible length")
+        cursor = _unseal("pointer", b"SYSC-PTR", head[:length])
+        cursor.require(length >= 112, "impossible length")
+        cursor.offset = 16
+        kind, flags, count, zero, size, section, self._key, self._meta = struct.unpack("<BBHIQQ32s32s", cursor.take(88))
+        cursor.require(kind in (TABLE, FILES) and flags <= 1 and zero == 0, "unknown kind or flags")
+        cursor.require(bool(section) == bool(flags) and length + section == file.stat.st_size, "sizes do not add up")
+        cursor.require(kind == TABLE or size == 0, "files with a table's size")
+        cursor.require(cursor.name() == self._cache.encode(), "it belongs to another cache")
+        root = cursor.name()
+        witnesses = [self._decode_witness(cursor) for _ in range(count)]
+        cursor.finish()
+        directories = self._decode_section(file.at(length, section)) if section else []
+        if root != self._root and (root or not inside):
+            raise Missing(f"the pointer is for {_show(root)}" if root else "the pointer does not name its root")
+        self.kind, self.generation, self._size = ("table", "files")[kind - 1], self._key.hex(), size
+        return witnesses, directories
+
+    def _decode_witness(self, cursor: _Cursor) -> tuple:
+        type, flags, path = cursor.number(1), cursor.number(1), cursor.name()
+        cursor.require(FILE <= type <= ABSENT and flags <= (type != ABSENT) and _sound(path), "impossible witness")
+        identity, digest = (NONE, NONE) if type == ABSENT else (cursor.take(32), cursor.take(32))
+        cursor.require(flags == 1 or identity == NONE, "impossible witness")
+        return type, path, identity, digest
+
+    def _decode_section(self, data: bytes) -> list:
+        cursor = _Cursor("stat section", data, 0, len(data) - 4)
+        count, files = cursor.number(4), cursor.number(4)
+        cursor.require(crc32(data[:-4]) == int.from_bytes(data[-4:], "little"), "wrong checksum")
+        directories, last = [], None
+        for _ in range(count):
+            path, checked, identity, names = cursor.name(), cursor.number(1), cursor.take(32), []
+            sound = path in (b"", b"/") or _sound(path.removeprefix(b"/"))
+            cursor.require(sound and (last is None or last < path), "impossible or unsorted path")
+            cursor.require(checked <= 1 and (checked == 1 or identity == NONE), "impossible identity")
+            for _ in range(cursor.number(4)):
+                name = cursor.name(1)
+                sorted_ = not names or names[-1][0] < name
+                cursor.require(sorted_ and b"/" not in name and _sound(name), "impossible or unsorted name")
+                names.append((name, cursor.take(32)))
+            files, last = files - len(names), path
+            directories.append((path, identity if checked else None, names))
+        cursor.require(files == 0, "files do not add up")
+        cursor.finish()
+        return directories
+
+    def _contradicted(self, witnesses: list, directories: list) -> str | None:
+        for witness in witnesses:
+            if why := _contradiction(self._root, witness):
+                return f"witness {why}"
+        for directory, own, names in directories:
+            for name, identity in [(b"", own)] * (own is not None) + names:
+                path = join(directory, name) if name else directory
+                try:
+                    # Zeros stand for times that could not certify anything.
+                    if identity == NONE or identity != _own_identity(os.lstat(join(self._root, path))):
+                        return f"input {_show(path)} changed"
+                except OSError as error:
+                    return f"input {_show(path)}: {error.strerror}"
+        return None
+
+    # The generation
+
+    def _open_generation(self) -> Error | None:
+        """What a refresher that came between may have caused is returned; then nothing is held open."""
+        for home, inside in self._homes():
+            self._directory, self._inside = join(home, b"g", self.generation.encode()), inside
+            path = join(self._directory, self.kind.encode())
+            try:
+                if self.kind == "files":
+                    self._trust(os.lstat(path), path, inside, stat.S_ISDIR)
+                    self.dir, self.rows = os.fsdecode(path), 0
+                    return None
+                file = self._open(b"table")
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    raise
+                return Corrupt(f"{_show(path)}: {error.strerror}")
+            try:
+                self._table = _Table(file, self._size, self._key)
+                self.dir, self.rows = None, self._table.rows
+                return None
+            except BaseException as error:
+                file.close()
+                if isinstance(error, Corrupt):
+                    return error
+                raise
+        return Missing(f"generation {self.generation} is gone")
+
+    def _read_meta(self) -> dict[bytes, tuple]:
+        with self._open(b"meta") as meta, self._open(b"manifest") as manifest:
+            data, manifest_sha256 = meta.at(0, meta.stat.st_size), manifest.sha256()
+        cursor = _unseal("meta", b"SYSC-MET", data)
+        cursor.require(hashlib.sha256(data).digest() == self._meta, "not the one that the pointer names")
+        kind, key, digest, rows, count = struct.unpack("<B3x32s32sQI", cursor.take(80))
+        cursor.require(key == self._key and data[13:16] == bytes(3), "it belongs to another generation")
+        cursor.require(kind == (TABLE if self._table else FILES) and rows == self.rows, "another kind or size")
+        cursor.require(digest == manifest_sha256, "the manifest is another one")
+        outputs, last = {}, b""
+        for _ in range(count):
+            type, zero, mode, size, digest = struct.unpack("<BBHQ32s", cursor.take(44))
+            path = cursor.name()
+            modes = {FILE: (0o644, 0o755), DIRECTORY: (0o755,), LINK: (0o777,)}.get(type, ())
+            cursor.require(zero == 0 and mode in modes and (type != DIRECTORY or size == 0), "impossible output")
+            cursor.require(_sound(path) and last < path, "impossible or unsorted path")
+            outputs[path], last = (type, mode, size, digest), path
+        cursor.finish()
+        top = b"table" if self._table else b"files"
+        within = all(path == top or not self._table and path.startswith(b"files/") for path in outputs)
+        cursor.require(within and top in outputs, "outputs of another kind")
+        cursor.require(outputs[top][0] == (FILE if self._table else DIRECTORY), "outputs of another kind")
+        return outputs
+
+    def _verify_output(self, path: bytes, type: int, mode: int, size: int, digest: bytes) -> None:
+        full = join(self._directory, path)
+        st = self._table.file.stat if self._table else os.lstat(full)
+        is_type = {FILE: stat.S_ISREG, DIRECTORY: stat.S_ISDIR, LINK: stat.S_ISLNK}[type]
+        if not is_type(st.st_mode):
+            raise Corrupt(f"{_show(path)} is something else")
+        if type != LINK:  # a link's own bits mean nothing
+            self._trust(st, full, self._inside, is_type)
+            if st.st_mode & 0o777 != mode:
+                raise Corrupt(f"{_show(path)} has mode {st.st_mode & 0o777:04o}, not {mode:04o}")
+        now = self._table.file.sha256() if self._table else _content(full, st)
+        if (st.st_size if type != DIRECTORY else 0) != size or now != digest:
+            raise Corrupt(f"{_show(path)} is not what was published")
+
+    def _open(self, name: bytes) -> _File:
+        file = _File(join(self._directory, name))
+        try:
+            self._trust(file.stat, file.path, self._inside)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+
+def _tree(top: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Everything below a directory, with its lstat; a stack, so that no depth exhausts the interpreter's."""
+    pending = [b""]
+    while pending:
+        directory = pending.pop()
+        for name in os.listdir(join(top, directory)):
+            path = join(directory, name)
+            st = os.lstat(join(top, path))
+            yield path, st
+            if stat.S_ISDIR(st.st_mode):
+                pending.append(path)
+
+
+# --- The command: what it alone needs is imported here, since every program that reads a cache pays for the rest -------
+
+
+def _json_line(key: bytes, value: bytes) -> bytes:
+    import base64
+    import json
+
+    def base64_text(data):
+        return json.dumps(base64.b64encode(data).decode()).encode()
+
+    try:
+        line = b'{"key": ' + json.dumps(key.decode(), ensure_ascii=False).encode()
+    except UnicodeDecodeError:
+        line = b'{"key_base64": ' + base64_text(key)
+    try:
+        # Only whether it is JSON matters: `len` makes no number of long digits, `int` refuses NaN and Infinity.
+        json.loads(value.decode(), parse_int=len, parse_float=len, parse_constant=int)
+        # Outside of strings, where JSON has no raw line ends, a blank is as good; and a row is one line.
+        return line + b', "value": ' + value.replace(b"\r", b" ").replace(b"\n", b" ") + b"}\n"
+    except (ValueError, RecursionError):
+        return line + b', "value_base64": ' + base64_text(value) + b"}\n"
+
+
+def _answer(reader: Reader, command: str, argument: str | None) -> list[bytes]:
+    """Everything before the first byte is printed: a failure leaves nothing on stdout."""
+    operand = os.fsencode(argument or "")
+    if command == "get":
+        return [reader.get(operand) + b"\n"]
+    if command == "verify":
+        reader.verify()
+        return [f"{reader.generation} ok\n".encode()]
+    if reader.kind == "table":
+        if command == "path":
+            raise Error("a cache of kind table has no directory", "`list` and `get` read its rows")
+        return [_json_line(*row) for row in reader.scan(operand)]
+    if command == "path":
+        return [os.fsencode(reader.dir) + b"\n"]
+    files = (path for path, st in _tree(os.fsencode(reader.dir)) if not stat.S_ISDIR(st.st_mode))
+    return [path + b"\n" for path in sorted(files) if path.startswith(operand)]
+
+
+def main(arguments=None) -> int:
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="syscache", description="Read a syscache, in any root, without its tools.")
+    parser.add_argument("--root", default="/", metavar="DIR", help="the install root (default: %(default)s)")
+    parser.add_argument("--cache-dir", metavar="DIR", help="look here instead of in <root>/var/cache/syscache")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="get|list|path|verify")
+    for name, operand, about in (
+        ("get", "ROWKEY", "print the value of a row key"),
+        ("list", "PREFIX", "print rows as JSON lines, or the paths of files"),
+        ("path", None, "print the directory of a cache of kind files"),
+        ("verify", None, "check every byte of the generation"),
+    ):
+        command = commands.add_parser(name, help=about, description=about)
+        command.add_argument("cache", metavar="CACHE")
+        if operand:
+            command.add_argument("argument", metavar=operand, nargs="?" if name == "list" else None)
+    given = parser.parse_args(arguments)
+
+    def fail(status: int, message, hint: str) -> int:
+        print(f"syscache: {message}" + f"\nhint: {hint}" * bool(hint), file=sys.stderr)
+        return status
+
+    try:
+        with _telling(given.command, os.fsencode(given.root), given.cache):
+            cache_dirs = [given.cache_dir] if given.cache_dir else None
+            with open(given.root, given.cache, cache_dirs=cache_dirs) as reader:
+                answer = _answer(reader, given.command, getattr(given, "argument", None))
+    except NotFound as error:
+        return fail(3, f"get {given.cache}: row key not found: {_show(error.args[0])}", "`list` shows the row keys")
+    except Error as error:
+        return fail(error.exit, error, error.hint)
+    except ValueError as error:
+        return fail(2, error, "`syscache --help` says how it is used")
+    try:
+        with io.open(1, "wb", closefd=False) as out:
+            out.writelines(answer)
+    except OSError as error:
+        return fail(1, f"write: {error.strerror}", "")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

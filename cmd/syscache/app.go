@@ -1,0 +1,160 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/syscache/syscache/syscache"
+	"github.com/syscache/syscache/syscache/refresh"
+)
+
+// app is the command line: what all verbs share.
+type app struct {
+	stdout, stderr io.Writer
+
+	root     string
+	cacheDir string
+	json     bool
+	quiet    bool
+	hook     bool
+}
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "syscache",
+		Short: "Keep data derived from a shared install fresh, for every user of it",
+		Long: `syscache keeps data that is slow to derive from a shared install: derived once,
+when the install changes, and read by every user without locks or privilege.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return usagef("no verb given")
+		},
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.root, "root", "", "the install's `directory` (default $SYSCACHE_ROOT, else /)")
+	flags.StringVar(&a.cacheDir, "cache-dir", "", "where caches are kept (default $SYSCACHE_CACHE_DIR, else var/cache/syscache under the root)")
+	flags.BoolVar(&a.json, "json", false, "print results as JSON")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print nothing but results and errors")
+	root.AddCommand(
+		a.refreshCommand(), a.invalidateCommand(), a.statusCommand(), a.getCommand(),
+		a.listCommand(), a.pathCommand(), a.verifyCommand(), a.versionCommand(),
+	)
+	for _, c := range root.Commands() {
+		c.Args = usageArgs(c.Args)
+	}
+	root.Args = usageArgs(root.Args)
+	return root
+}
+
+// usageArgs makes the errors of a check of arguments usage errors.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if check == nil {
+			return nil
+		}
+		if err := check(c, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
+
+// rootDir returns the root that was asked for. A package hook asks with
+// --root or means /: its environment is whoever ran the package manager's.
+func (a *app) rootDir() (string, error) {
+	root := a.root
+	if root == "" && !a.hook {
+		root = os.Getenv("SYSCACHE_ROOT")
+	}
+	if root == "" {
+		root = "/"
+	}
+	abs, err := filepath.Abs(root)
+	if err != nil {
+		return "", err
+	}
+	fi, err := os.Stat(abs)
+	switch {
+	case err != nil:
+		return "", usagef("root %s: no such directory", root)
+	case !fi.IsDir():
+		return "", usagef("root %s: not a directory", root)
+	}
+	return abs, nil
+}
+
+// cacheDirs returns the one cache_dir that was asked for, or nil.
+func (a *app) cacheDirs() ([]string, error) {
+	dir := a.cacheDir
+	if dir == "" && !a.hook {
+		dir = os.Getenv("SYSCACHE_CACHE_DIR")
+		if dir != "" && !filepath.IsAbs(dir) {
+			return nil, usagef("SYSCACHE_CACHE_DIR=%s: not an absolute path", dir)
+		}
+	}
+	if dir == "" {
+		return nil, nil
+	}
+	abs, err := filepath.Abs(dir)
+	return []string{abs}, err
+}
+
+// load loads the install, for verbs that read its configuration.
+func (a *app) load() (*refresh.Install, error) {
+	root, err := a.rootDir()
+	if err != nil {
+		return nil, err
+	}
+	o := &refresh.LoadOptions{Warn: a.warn}
+	dirs, err := a.cacheDirs()
+	if err != nil {
+		return nil, err
+	}
+	if len(dirs) > 0 {
+		o.CacheDir = dirs[0]
+	}
+	return refresh.Load(root, o)
+}
+
+// open opens a cache for reading. It reads no configuration.
+func (a *app) open(cache string, stale bool) (*syscache.Reader, error) {
+	root, err := a.rootDir()
+	if err != nil {
+		return nil, err
+	}
+	dirs, err := a.cacheDirs()
+	if err != nil {
+		return nil, err
+	}
+	r, err := syscache.Open(root, cache, &syscache.ReadOptions{CacheDirs: dirs, AllowStale: stale})
+	if err == nil && r.Stale() != nil {
+		a.note(fmt.Sprintf("%s is stale: %v", cache, r.Stale()))
+	}
+	return r, err
+}
+
+// warn tells what no error says, unless it should be quiet.
+func (a *app) warn(msg string) { a.note("warning: " + msg) }
+
+// note prints a line for a person.
+func (a *app) note(msg string) {
+	if !a.quiet && !a.hook {
+		fmt.Fprintln(a.stderr, "syscache: "+msg)
+	}
+}
+
+// printJSON prints v as one line of JSON.
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.stdout)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/syscache/syscache/lock"
+	"github.com/syscache/syscache/syscache"
+	"github.com/syscache/syscache/syscache/refresh"
+)
+
+// The exit codes. This is the one place where they are decided; README.md
+// documents them.
+const (
+	exitOK        = 0
+	exitFailure   = 1
+	exitUsage     = 2
+	exitNotFound  = 3
+	exitMissing   = 4 // missing, stale, or written in a newer format
+	exitHeld      = 5
+	exitCorrupt   = 6
+	exitUntrusted = 7
+)
+
+// A usageError is a mistake on the command line.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// exitCode returns the exit code for what a verb returned.
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, new(usageError)), errors.Is(err, refresh.ErrUndeclared):
+		return exitUsage
+	case errors.Is(err, syscache.ErrNotFound):
+		return exitNotFound
+	case errors.Is(err, syscache.ErrUntrusted):
+		return exitUntrusted
+	case errors.Is(err, syscache.ErrCorrupt):
+		return exitCorrupt
+	case errors.Is(err, syscache.ErrMissing), errors.Is(err, syscache.ErrStale), errors.Is(err, syscache.ErrTooNew):
+		return exitMissing
+	case errors.As(err, new(*lock.HeldError)):
+		return exitHeld
+	}
+	return exitFailure
+}
+
+// tell prints err for a person: a line each, with its hint.
+func (a *app) tell(err error) {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) && strings.Contains(err.Error(), "\n") {
+		for _, e := range joined.Unwrap() {
+			a.tell(e)
+		}
+		return
+	}
+	fmt.Fprintln(a.stderr, "syscache: "+err.Error())
+	var build *refresh.BuildError
+	if errors.As(err, &build) && build.Stderr != "" {
+		for line := range strings.SplitSeq(build.Stderr, "\n") {
+			fmt.Fprintln(a.stderr, "  | "+line)
+		}
+	}
+	if h := hint(err); h != "" {
+		fmt.Fprintln(a.stderr, "hint: "+h)
+	}
+}
+
+// hint returns what to do about err.
+func hint(err error) string {
+	var read *syscache.Error
+	var config *refresh.ConfigError
+	var build *refresh.BuildError
+	var held *lock.HeldError
+	var usage usageError
+	switch {
+	case errors.As(err, &read):
+		return read.Hint
+	case errors.As(err, &config):
+		return config.Hint
+	case errors.As(err, &build):
+		return "mend the builder and refresh again; until then readers miss, and those who accept stale data have the old"
+	case errors.As(err, &held):
+		return "wait longer with --wait, or look what that process is doing"
+	case errors.Is(err, refresh.ErrUndeclared):
+		return "declare it in etc/syscache.toml under the root"
+	case errors.As(err, &usage):
+		return "see syscache --help"
+	}
+	return ""
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/syscache/syscache/syscache"
+)
+
+func (a *app) getCommand() *cobra.Command {
+	var stale bool
+	c := &cobra.Command{
+		Use:   "get CACHE ROWKEY...",
+		Short: "Print the value of a row",
+		Long: `Print the value of a row as it is stored, and a newline. Of several row keys, or
+with --json, print a JSON line each; one that is not found prints none.`,
+		Example: "  syscache --root /opt/sage get star-imports sage.rings.all",
+		Args:    cobra.MinimumNArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			r, err := a.open(args[0], stale)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			if r.Dir() != "" {
+				return usagef("%s consists of files: syscache path %s prints where they are", args[0], args[0])
+			}
+			return a.get(r, args[1:])
+		},
+	}
+	staleFlag(c, &stale)
+	return c
+}
+
+func staleFlag(c *cobra.Command, stale *bool) {
+	c.Flags().BoolVar(stale, "stale", false, "accept stale data, and say so")
+}
+
+func (a *app) get(r *syscache.Reader, keys []string) error {
+	var missing []error
+	for _, key := range keys {
+		value, err := r.Get([]byte(key))
+		switch {
+		case errors.Is(err, syscache.ErrNotFound):
+			missing = append(missing, fmt.Errorf("%w: %q", err, key))
+			continue
+		case err != nil:
+			return err
+		case len(keys) > 1 || a.json:
+			err = a.printJSON(rowJSON([]byte(key), value))
+		default:
+			_, err = fmt.Fprintf(a.stdout, "%s\n", value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return errors.Join(missing...)
+}

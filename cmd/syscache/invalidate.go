@@ -1,0 +1,48 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/syscache/syscache/syscache/refresh"
+)
+
+func (a *app) invalidateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "invalidate [CACHE...]",
+		Short: "Mark caches stale, without waiting for anything",
+		Long: `Mark caches stale: all of them, or those named. No reader believes them until the
+next refresh, and a refresh that is under way will not publish. It takes no lock.`,
+		Example: "  syscache --root /opt/sage invalidate star-imports",
+		RunE: func(_ *cobra.Command, names []string) error {
+			root, err := a.rootDir()
+			if err != nil {
+				return err
+			}
+			if err := refresh.BecomeOwner(root); err != nil {
+				return err
+			}
+			dirs, err := a.cacheDirs()
+			if err != nil {
+				return err
+			}
+			o := &refresh.LoadOptions{}
+			if len(dirs) > 0 {
+				o.CacheDir = dirs[0]
+			}
+			if len(names) == 0 {
+				return refresh.InvalidateAll(root, o)
+			}
+			in, err := a.load()
+			if err != nil {
+				return err
+			}
+			var failed []error
+			for _, name := range names {
+				failed = append(failed, in.Invalidate(name))
+			}
+			return errors.Join(failed...)
+		},
+	}
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/syscache/syscache/syscache"
+)
+
+func (a *app) listCommand() *cobra.Command {
+	var stale bool
+	c := &cobra.Command{
+		Use:   "list CACHE [PREFIX]",
+		Short: "Print the rows of a cache, or its files",
+		Long: `Print the rows whose key begins with PREFIX, in the order of their keys, a JSON
+line each. Of a cache that consists of files, print their paths.`,
+		Example: "  syscache --root /opt/sage list star-imports sage.rings.",
+		Args:    cobra.RangeArgs(1, 2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			r, err := a.open(args[0], stale)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			prefix := ""
+			if len(args) > 1 {
+				prefix = args[1]
+			}
+			w := bufio.NewWriter(a.stdout)
+			out := *a
+			out.stdout = w
+			if r.Dir() != "" {
+				err = out.listFiles(r, prefix)
+			} else {
+				err = out.listRows(r, prefix)
+			}
+			if ferr := w.Flush(); err == nil {
+				err = ferr
+			}
+			return err
+		},
+	}
+	staleFlag(c, &stale)
+	return c
+}
+
+func (a *app) listRows(r *syscache.Reader, prefix string) error {
+	for row, err := range r.Scan([]byte(prefix)) {
+		if err != nil {
+			return err
+		}
+		if err := a.printJSON(rowJSON(row.Key, row.Value)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) listFiles(r *syscache.Reader, prefix string) error {
+	return filepath.WalkDir(r.Dir(), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel := path[len(r.Dir())+1:]
+		if len(rel) < len(prefix) || rel[:len(prefix)] != prefix {
+			return nil
+		}
+		_, err = fmt.Fprintln(a.stdout, rel)
+		return err
+	})
+}
+
+// A row in JSON: what is not UTF-8, or no JSON value, is in base64.
+type row struct {
+	Key         *string         `json:"key,omitempty"`
+	KeyBase64   []byte          `json:"key_base64,omitempty"`
+	Value       json.RawMessage `json:"value,omitempty"`
+	ValueBase64 *[]byte         `json:"value_base64,omitempty"`
+}
+
+func rowJSON(key, value []byte) row {
+	var r row
+	if utf8.Valid(key) {
+		s := string(key)
+		r.Key = &s
+	} else {
+		r.KeyBase64 = key
+	}
+	if utf8.Valid(value) && json.Valid(value) {
+		r.Value = value
+	} else {
+		r.ValueBase64 = &value
+	}
+	return r
+}

@@ -1,0 +1,53 @@
+// The syscache command: see README.md, or `syscache --help`.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+// version is set by the build of a package.
+var version = "0.1.0"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is main without the exit: it returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	a := &app{stdout: stdout, stderr: stderr}
+	root := a.command()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if a.hook {
+		// Whatever happened: a hook that fails leaves packages half
+		// installed. What there was to say has been said, or is now.
+		if err != nil {
+			fmt.Fprintln(stderr, "syscache: "+oneLine(err.Error()))
+		}
+		return exitOK
+	}
+	if err != nil && !errors.As(err, new(toldError)) {
+		a.tell(err)
+	}
+	return exitCode(err)
+}
+
+// A toldError is one that the user has been told already.
+type toldError struct{ error }
+
+func (e toldError) Unwrap() error { return e.error }
+
+// oneLine makes s fit a single line of a package manager's log.
+func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ") }

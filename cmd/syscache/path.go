@@ -1,0 +1,36 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) pathCommand() *cobra.Command {
+	var stale bool
+	c := &cobra.Command{
+		Use:   "path CACHE",
+		Short: "Print the directory of a cache that consists of files",
+		Long: `Print the directory of a cache that consists of files. What is in it never changes,
+and it stays for at least a day after it is superseded.`,
+		Example: "  ls \"$(syscache --root /opt/lmod path spider)\"",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			r, err := a.open(args[0], stale)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			if r.Dir() == "" {
+				return usagef("%s is a table: syscache get %s ROWKEY reads it", args[0], args[0])
+			}
+			if a.json {
+				return a.printJSON(map[string]string{"path": r.Dir()})
+			}
+			_, err = fmt.Fprintln(a.stdout, r.Dir())
+			return err
+		},
+	}
+	staleFlag(c, &stale)
+	return c
+}

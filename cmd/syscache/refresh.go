@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/syscache/syscache/lock"
+	"github.com/syscache/syscache/syscache/refresh"
+)
+
+// hookWait is how long a package hook waits for another refresher.
+const hookWait = 60 * time.Second
+
+func (a *app) refreshCommand() *cobra.Command {
+	var o refresh.Options
+	c := &cobra.Command{
+		Use:   "refresh [CACHE...]",
+		Short: "Bring caches up to date, building what changed",
+		Long: `Bring caches up to date: all of them, or those named. The inputs are scanned; only
+where the key that follows from them changed is the cache built. If nothing
+changed, nothing is written. On failure readers keep what they had or, where the
+inputs changed, miss until the next refresh.
+
+Run by root on an install that belongs to somebody else, it becomes that user
+first.`,
+		Example: "  syscache --root /opt/sage refresh\n  syscache --root /opt/sage refresh --force star-imports",
+		RunE: func(c *cobra.Command, names []string) error {
+			if a.hook && !c.Flags().Changed("wait") {
+				o.Wait = hookWait
+			}
+			return a.refresh(c.Context(), names, o)
+		},
+	}
+	c.Flags().BoolVar(&o.Force, "force", false, "build even if nothing changed")
+	c.Flags().DurationVar(&o.Wait, "wait", 10*time.Minute, "how long to wait for another refresh of the same cache")
+	c.Flags().BoolVar(&a.hook, "hook", false, "for package hooks: at most one line a cache on stderr, exit code 0, environment ignored; what cannot be refreshed is invalidated")
+	return c
+}
+
+// A refreshResult is what refresh --json prints, a line a cache.
+type refreshResult struct {
+	Cache   string `json:"cache"`
+	Outcome string `json:"outcome"` // unchanged, recertified, built, failed
+	Key     string `json:"key,omitempty"`
+	Rows    uint64 `json:"rows"`
+	Inputs  int    `json:"inputs"`
+	Hashed  int    `json:"hashed"`
+	Bytes   uint64 `json:"bytes"`
+	Millis  int64  `json:"milliseconds"`
+	Error   string `json:"error,omitempty"`
+}
+
+func (a *app) refresh(ctx context.Context, names []string, o refresh.Options) error {
+	root, err := a.rootDir()
+	if err != nil {
+		return err
+	}
+	if err := refresh.BecomeOwner(root); err != nil {
+		return err
+	}
+	in, err := a.load()
+	if err != nil {
+		return a.invalidatedAll(err)
+	}
+	if len(names) == 0 {
+		names = in.Names()
+		gone, err := in.InvalidateUndeclared()
+		for _, name := range gone {
+			a.note(name + ": invalidated, it is no longer configured")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	var failed []error
+	for _, name := range names {
+		if err := a.refreshOne(ctx, in, name, o); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	if a.hook {
+		return nil // each was told
+	}
+	return errors.Join(failed...)
+}
+
+func (a *app) refreshOne(ctx context.Context, in *refresh.Install, name string, o refresh.Options) error {
+	o.Waiting = func(h lock.Holder) { a.note(fmt.Sprintf("%s: waiting for %v", name, h)) }
+	res, err := in.Refresh(ctx, name, &o)
+	if err != nil {
+		if a.hook {
+			a.hookFailed(in, name, err)
+		}
+		if a.json {
+			a.printJSON(refreshResult{Cache: name, Outcome: "failed", Error: err.Error()})
+		}
+		return err
+	}
+	if a.json {
+		return a.printJSON(refreshResult{
+			name, string(res.Outcome), res.Key.String(), res.Rows, res.Inputs, res.Hashed, res.Bytes, res.Duration.Milliseconds(), "",
+		})
+	}
+	a.note(fmt.Sprintf("%s: %s: %s", name, res.Outcome, summary(&res)))
+	return nil
+}
+
+func summary(res *refresh.Result) string {
+	s := fmt.Sprintf("%s inputs (%s read)", humanize.Comma(int64(res.Inputs)), humanize.Comma(int64(res.Hashed)))
+	if res.Rows > 0 {
+		s += fmt.Sprintf(", %s rows", humanize.Comma(int64(res.Rows)))
+	}
+	return s + fmt.Sprintf(", %s, %v", humanize.IBytes(res.Bytes), res.Duration.Round(time.Millisecond))
+}
+
+// hookFailed marks what could not be refreshed as stale, in one line.
+func (a *app) hookFailed(in *refresh.Install, name string, err error) {
+	then := "readers do without it until the next refresh"
+	if e := in.Invalidate(name); e != nil {
+		then = "and it could not be invalidated: " + e.Error()
+	}
+	fmt.Fprintln(a.stderr, "syscache: "+oneLine(err.Error())+"; "+then)
+}
+
+// invalidatedAll is for a hook that cannot even read the configuration: what
+// is there is no longer to be believed.
+func (a *app) invalidatedAll(cause error) error {
+	if !a.hook {
+		return cause
+	}
+	root, err := a.rootDir()
+	if err != nil {
+		return err
+	}
+	o := &refresh.LoadOptions{CacheDir: a.cacheDir}
+	return errors.Join(cause, refresh.InvalidateAll(root, o))
+}

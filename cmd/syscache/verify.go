@@ -1,0 +1,45 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) verifyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify [CACHE...]",
+		Short: "Read whole generations and compare every byte with what was written",
+		Long: `Read the published generation of each cache, or of those named, and check all of it:
+modes, owners, checksums, and that nothing was added. Whether a cache is fresh
+is another question: see status.`,
+		Example: "  syscache --root /opt/sage verify",
+		RunE: func(c *cobra.Command, names []string) error {
+			in, err := a.load()
+			if err != nil {
+				return err
+			}
+			if len(names) == 0 {
+				names = in.Names()
+			}
+			var failed []error
+			for _, name := range names {
+				err := in.Verify(c.Context(), name)
+				if err != nil {
+					failed = append(failed, err)
+				}
+				if a.json {
+					res := map[string]any{"cache": name, "ok": err == nil}
+					if err != nil {
+						res["error"] = err.Error()
+					}
+					a.printJSON(res)
+				} else if err == nil && !a.quiet {
+					fmt.Fprintln(a.stdout, name+": ok")
+				}
+			}
+			return errors.Join(failed...)
+		},
+	}
+}
