@@ -1,15 +1,33 @@
-// Package hashing derives the key of a generation from an install: it scans
-// the inputs, digests them with BLAKE3, and encodes the build manifest whose
-// hash the key is.
+// Package hashing says what a cache is derived from: it scans the inputs of a
+// root, digests them with BLAKE3, and encodes them as the build manifest whose
+// hash is the key of a generation.
 //
-// A manifest has one encoding, and the decoder takes no other. A scan sees
-// each input as it was at one moment during the scan, follows no symbolic
-// link, never blocks on what is no regular file, never leaves the root's file
-// system, and reads nothing that the users of the install could not.
+// # What is promised
 //
-// A digest is taken from the inventory, without reading the file, only where
-// the file's stat identity is the recorded one and had settled when it was
-// recorded: a change within one tick of the file system's clock moves no time
-// (git's "racy" problem). What is not noticed: a store through a shared
-// mapping after the first, which moves no time either.
+// A Scan that returns without an error read every input as it was at some
+// moment during the scan, each by itself: none was caught between two states,
+// and none was digested under a stat identity that a later change could leave
+// as it is. Two scans of an unchanged tree return the same, in the same order.
+//
+// A scan follows no symbolic link below the root, does not leave the root's
+// file system, opens nothing but directories and regular files, and cannot be
+// led astray by somebody who swaps one for another while it runs: it goes from
+// directory descriptor to directory descriptor, never by an absolute path. It
+// leaves out what not everybody who can enter the root can read; a digest that
+// everybody reads would tell of it.
+//
+// A manifest has one encoding. Whatever decodes, encodes to the same bytes.
+//
+// # What is not promised
+//
+// The inputs need not all have existed at one moment: the refresher scans
+// again after it built. A store through a mapping after the first moves no
+// time, so neither an identity nor a second look at it shows such an edit.
+// Identities on a network file system carry the server's clock; one that lags
+// ours by more than the granularity (see Scan) hides a change in the same tick
+// of it. Of permissions only the mode bits count: access control lists are not
+// looked at. What was left out is looked at again by the next scan, but no
+// identity tells a reader of a change to it.
+//
+// All that this package returns is the caller's to keep and stays as it is.
 package hashing

@@ -3,94 +3,169 @@ package hashing
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
+	"hash/maphash"
+	"math"
 	"slices"
 	"strings"
 
 	"github.com/syscache/syscache/internal/format"
 )
 
-// An Inventory remembers the digests of files by their identity, so that a
-// file that did not change is not read again. Only identities that had
-// settled are in it. The zero Inventory is empty.
+// An Inventory is the refresher's memo: the digest that each regular file had
+// under which identity, so that the next scan need not read it again. Symbolic
+// links are not in it: reading one costs no more than looking it up.
+//
+// It believes only identities that certified something when they were
+// recorded. Losing it costs time and nothing else. The zero Inventory, and a
+// nil one, know nothing.
 type Inventory struct {
-	files []File // sorted by path
+	// The encoding itself, which is smaller than any map of it, and a hash
+	// table of offsets into it: 0 is an empty slot.
+	encoded []byte
+	slots   []uint32
+	seed    maphash.Seed
+	count   int
 }
 
 const (
-	inventoryMagic = "SYSC-INV"
-	minKnown       = minInput + format.IdentitySize
+	inventoryMagic   = "SYSC-INV"
+	inventoryVersion = 1
+	inventoryHeader  = len(inventoryMagic) + 4 + 4
+	inventoryFixed   = 2 + format.IdentitySize + 32 // of an entry, without its path
 )
 
-// NewInventory returns what trees know.
+// NewInventory returns what trees know of their files. Where two hold the
+// same path, the first that can certify it counts.
 func NewInventory(trees ...*Tree) *Inventory {
-	v := &Inventory{}
+	var files []*File
+	size := inventoryHeader + 4
 	for _, t := range trees {
 		for i := range t.Files {
-			if t.Files[i].ID != (format.Identity{}) {
-				v.files = append(v.files, t.Files[i])
+			f := &t.Files[i]
+			if f.Type == RegularFile && f.ID != (format.Identity{}) {
+				files = append(files, f)
+				size += inventoryFixed + len(f.Path)
 			}
 		}
 	}
-	byPath := func(a, b File) int { return strings.Compare(a.Path, b.Path) }
-	slices.SortFunc(v.files, byPath)
-	v.files = slices.CompactFunc(v.files, func(a, b File) bool { return a.Path == b.Path })
+	if size > math.MaxUint32 {
+		return &Inventory{} // some twenty million files: offsets have 32 bits
+	}
+	slices.SortStableFunc(files, func(a, b *File) int { return strings.Compare(a.Path, b.Path) })
+	files = slices.CompactFunc(files, func(a, b *File) bool { return a.Path == b.Path })
+	v := &Inventory{encoded: encodeInventory(files, size), count: len(files)}
+	v.index()
 	return v
 }
 
-// find returns what is known of path, if its identity is id.
-func (v *Inventory) find(path string, id format.Identity) *File {
-	if v == nil || id == (format.Identity{}) {
-		return nil
+// Len returns the number of files that v knows.
+func (v *Inventory) Len() int {
+	if v == nil {
+		return 0
 	}
-	i, found := slices.BinarySearchFunc(v.files, path, func(f File, path string) int { return strings.Compare(f.Path, path) })
-	if !found || v.files[i].ID != id {
-		return nil
-	}
-	return &v.files[i]
+	return v.count
 }
 
-// Encode returns v's encoding, which is the refresher's own.
+// Digest returns the digest that the file at path has if its identity is id.
+func (v *Inventory) Digest(path string, id format.Identity) (Digest, bool) {
+	if v.Len() == 0 || id == (format.Identity{}) {
+		return Digest{}, false
+	}
+	for i := v.home(path); v.slots[i] != 0; i = (i + 1) & (len(v.slots) - 1) {
+		known, rest := v.entry(v.slots[i])
+		if string(known) == path {
+			return Digest(rest[format.IdentitySize:]), format.DecodeIdentity(rest) == id
+		}
+	}
+	return Digest{}, false
+}
+
+// Encode returns v's encoding. The caller must not change it.
 func (v *Inventory) Encode() []byte {
-	b := append(make([]byte, 0, 20+len(v.files)*(minKnown+64)), inventoryMagic...)
-	b = binary.LittleEndian.AppendUint32(b, format.Version)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(v.files)))
-	for i := range v.files {
-		f := &v.files[i]
-		b = appendString(b, f.Path)
-		b = append(b, byte(f.Type))
-		b = binary.LittleEndian.AppendUint16(b, f.Mode)
-		b = binary.LittleEndian.AppendUint64(b, f.Size)
-		b = append(b, f.Digest[:]...)
+	if v.Len() == 0 {
+		return encodeInventory(nil, inventoryHeader+4)
+	}
+	return v.encoded
+}
+
+// DecodeInventory decodes what Encode returns, and nothing else. The result
+// refers to b, which must not be changed any more.
+func DecodeInventory(b []byte) (*Inventory, error) {
+	if len(b) < inventoryHeader+4 || string(b[:len(inventoryMagic)]) != inventoryMagic {
+		return nil, errors.New("inventory: wrong magic")
+	}
+	body := b[:len(b)-4]
+	if len(b) > math.MaxUint32 || crc32.ChecksumIEEE(body) != binary.LittleEndian.Uint32(b[len(body):]) {
+		return nil, errors.New("inventory: wrong checksum")
+	}
+	c := cursor{b: body[len(inventoryMagic):]}
+	if version := c.u32(); version != inventoryVersion {
+		return nil, fmt.Errorf("inventory: version %d, want %d", version, inventoryVersion)
+	}
+	n := c.u32()
+	last := ""
+	for range n {
+		path := c.bytes(int(c.u16()))
+		id := c.bytes(format.IdentitySize)
+		c.hash()
+		switch {
+		case c.bad:
+			return nil, errors.New("inventory: lengths do not add up")
+		case !format.ValidPath(string(path)) || string(path) <= last:
+			return nil, fmt.Errorf("inventory: path %q", path)
+		case format.DecodeIdentity(id) == format.Identity{}:
+			return nil, fmt.Errorf("inventory: %q has no identity", path)
+		}
+		last = string(path)
+	}
+	if len(c.b) != 0 {
+		return nil, errors.New("inventory: lengths do not add up")
+	}
+	v := &Inventory{encoded: b, count: int(n)}
+	v.index()
+	return v, nil
+}
+
+func encodeInventory(files []*File, size int) []byte {
+	b := append(make([]byte, 0, size), inventoryMagic...)
+	b = binary.LittleEndian.AppendUint32(b, inventoryVersion)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(files)))
+	for _, f := range files {
+		b = appendName(b, f.Path)
 		b = f.ID.Append(b)
+		b = append(b, f.Digest[:]...)
 	}
 	return binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
 }
 
-// DecodeInventory decodes what Encode returned. After an error the caller
-// begins with an empty one.
-func DecodeInventory(b []byte) (*Inventory, error) {
-	if len(b) < 4 || crc32.ChecksumIEEE(b[:len(b)-4]) != binary.LittleEndian.Uint32(b[len(b)-4:]) {
-		return nil, errors.New("decode inventory: checksum")
+// index makes the hash table, at most half full.
+func (v *Inventory) index() {
+	n := 2
+	for n < 2*v.count {
+		n *= 2
 	}
-	d := decoder{b: b[:len(b)-4]}
-	if string(d.take(len(inventoryMagic))) != inventoryMagic || d.u32() != format.Version {
-		return nil, errors.New("decode inventory: not an inventory of this version")
-	}
-	v := &Inventory{files: make([]File, 0, d.count(minKnown))}
-	for range cap(v.files) {
-		var f File
-		f.Path, f.Type, f.Mode, f.Size = d.str(), Type(d.u8()), d.u16(), d.u64()
-		copy(f.Digest[:], d.take(32))
-		f.ID = format.DecodeIdentity(d.fixed(format.IdentitySize))
-		if !f.valid() || f.ID == (format.Identity{}) || len(v.files) > 0 && f.Path <= v.files[len(v.files)-1].Path {
-			d.bad = true
-			break
+	v.slots, v.seed = make([]uint32, n), maphash.MakeSeed()
+	offset := uint32(inventoryHeader)
+	for range v.count {
+		path, _ := v.entry(offset)
+		i := v.home(string(path))
+		for v.slots[i] != 0 {
+			i = (i + 1) & (n - 1)
 		}
-		v.files = append(v.files, f)
+		v.slots[i] = offset
+		offset += uint32(inventoryFixed + len(path))
 	}
-	if d.bad || len(d.b) > 0 {
-		return nil, errors.New("decode inventory: structure")
-	}
-	return v, nil
+}
+
+func (v *Inventory) home(path string) int {
+	return int(maphash.String(v.seed, path) & uint64(len(v.slots)-1))
+}
+
+// entry returns the path of the entry at offset, and its identity and digest.
+func (v *Inventory) entry(offset uint32) (path, rest []byte) {
+	b := v.encoded[offset:]
+	n := 2 + int(binary.LittleEndian.Uint16(b))
+	return b[2:n], b[n : n+inventoryFixed-2]
 }

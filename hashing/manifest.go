@@ -4,46 +4,47 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
+	"math"
+
+	"github.com/zeebo/blake3"
 
 	"github.com/syscache/syscache/internal/format"
 )
 
-// A Manifest is the canonical list of all that decides a cache's content.
+// A Manifest is the build manifest: all that decides what a generation holds.
 type Manifest struct {
-	Recipe []Part  // sorted by label, unique
-	Inputs []Input // sorted by path, unique
+	Recipe []Part  // by label, strictly ascending
+	Inputs []Input // by path, strictly ascending
 }
 
-// A Part is a part of the recipe.
+// A Part is one thing besides the inputs that decides the result.
 type Part struct {
 	Label  string
 	Digest Digest
 }
 
-// An Input is a file that a cache is derived from.
+// An Input is one file that a generation is derived from.
 type Input struct {
-	Path   string // relative to the root, any bytes but NUL
+	Path   string // relative to the root; any bytes but NUL
 	Type   Type
-	Mode   uint16 // permission bits, 0 for links
+	Mode   uint16 // permission bits, mode & 07777; 0 for a symbolic link
 	Size   uint64 // bytes
-	Digest Digest // of the content, or of a link's target
+	Digest Digest
 }
 
 // Type is the type of an input.
 type Type uint8
 
-// The types of input.
+// The types of input, numbered as the outputs of a generation are.
 const (
-	Regular Type = 1
-	Symlink Type = 3
+	RegularFile Type = 1
+	Symlink     Type = 3
 )
 
-// String returns "file" or "symlink".
+// String returns the type's name in output.
 func (t Type) String() string {
 	switch t {
-	case Regular:
+	case RegularFile:
 		return "file"
 	case Symlink:
 		return "symlink"
@@ -52,190 +53,200 @@ func (t Type) String() string {
 }
 
 const (
-	manifestMagic = "SYSC-MAN"
-	// The least that a part and an input take, which bounds what a hostile
-	// count can make the decoder allocate.
-	minPart  = 2 + 1 + 32
-	minInput = 2 + 1 + 1 + 2 + 8 + 32
+	manifestMagic   = "SYSC-MAN"
+	manifestVersion = 1
+
+	minPart  = 2 + 1 + 32             // encoded, the label one byte long
+	minInput = 2 + 1 + 1 + 2 + 8 + 32 // encoded, the path one byte long
+
+	// maxName is the longest path or label that an encoding can hold.
+	maxName = math.MaxUint16
 )
 
-// Encode returns m's one encoding. Recipe and Inputs must be sorted, unique
-// and valid.
-func (m *Manifest) Encode() []byte {
-	n := len(manifestMagic) + 12
+// Check returns nil if m has an encoding, else an error that says what is
+// wrong with it. A Tree's inputs always pass.
+func (m *Manifest) Check() error {
+	if len(m.Recipe) > math.MaxUint32 || len(m.Inputs) > math.MaxUint32 {
+		return errors.New("manifest: more than 2^32 entries")
+	}
 	for i := range m.Recipe {
-		n += minPart + len(m.Recipe[i].Label)
+		if i > 0 && m.Recipe[i-1].Label >= m.Recipe[i].Label {
+			return fmt.Errorf("manifest: recipe part %q is out of order", m.Recipe[i].Label)
+		}
+		if err := m.Recipe[i].check(); err != nil {
+			return err
+		}
 	}
 	for i := range m.Inputs {
-		n += minInput + len(m.Inputs[i].Path)
+		if i > 0 && m.Inputs[i-1].Path >= m.Inputs[i].Path {
+			return fmt.Errorf("manifest: input %q is out of order", m.Inputs[i].Path)
+		}
+		if err := m.Inputs[i].check(); err != nil {
+			return err
+		}
 	}
-	b := append(make([]byte, 0, n), manifestMagic...)
-	b = binary.LittleEndian.AppendUint32(b, format.Version)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(m.Recipe)))
-	for i := range m.Recipe {
-		p := &m.Recipe[i]
-		b = appendString(b, p.Label)
-		b = append(b, p.Digest[:]...)
+	return nil
+}
+
+func (p *Part) check() error {
+	if p.Label == "" || len(p.Label) > maxName {
+		return fmt.Errorf("manifest: a recipe label of %d bytes", len(p.Label))
 	}
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(m.Inputs)))
-	for i := range m.Inputs {
-		in := &m.Inputs[i]
-		b = appendString(b, in.Path)
-		b = append(b, byte(in.Type))
-		b = binary.LittleEndian.AppendUint16(b, in.Mode)
-		b = binary.LittleEndian.AppendUint64(b, in.Size)
-		b = append(b, in.Digest[:]...)
+	return nil
+}
+
+func (in *Input) check() error {
+	switch {
+	case len(in.Path) > maxName:
+		return fmt.Errorf("manifest: a path of %d bytes", len(in.Path))
+	case !format.ValidPath(in.Path):
+		return fmt.Errorf("manifest: path %q", in.Path)
+	case in.Type != RegularFile && in.Type != Symlink:
+		return fmt.Errorf("manifest: input %q is of %v", in.Path, in.Type)
+	case in.Mode > 0o7777 || in.Type == Symlink && in.Mode != 0:
+		return fmt.Errorf("manifest: input %q has mode %o", in.Path, in.Mode)
 	}
+	return nil
+}
+
+// Encode returns m's one encoding. It panics where Check returns an error:
+// another encoding would be another key for the same manifest.
+func (m *Manifest) Encode() []byte { return m.AppendTo(nil) }
+
+// AppendTo appends what Encode returns to b.
+func (m *Manifest) AppendTo(b []byte) []byte {
+	if grown := len(b) + m.size(); cap(b) < grown {
+		b = append(make([]byte, 0, grown), b...)
+	}
+	m.encode(func(piece []byte) { b = append(b, piece...) })
 	return b
 }
 
-// Key returns m's key.
-func (m *Manifest) Key() Key { return KeyOf(m.Encode()) }
-
-// DecodeManifest decodes an encoded manifest. It accepts only what Encode
-// produces.
-func DecodeManifest(b []byte) (*Manifest, error) {
-	d := decoder{b: b}
-	if string(d.take(len(manifestMagic))) != manifestMagic {
-		return nil, errors.New("decode manifest: no magic")
-	}
-	if v := d.u32(); v != format.Version {
-		return nil, fmt.Errorf("decode manifest: format version %d", v)
-	}
-	m := &Manifest{}
-	m.Recipe = make([]Part, 0, d.count(minPart))
-	for range cap(m.Recipe) {
-		p := Part{Label: d.str()}
-		copy(p.Digest[:], d.take(32))
-		if p.Label == "" || len(m.Recipe) > 0 && p.Label <= m.Recipe[len(m.Recipe)-1].Label {
-			d.bad = true
-			break
-		}
-		m.Recipe = append(m.Recipe, p)
-	}
-	m.Inputs = make([]Input, 0, d.count(minInput))
-	for range cap(m.Inputs) {
-		in := Input{Path: d.str(), Type: Type(d.u8()), Mode: d.u16(), Size: d.u64()}
-		copy(in.Digest[:], d.take(32))
-		if !in.valid() || len(m.Inputs) > 0 && in.Path <= m.Inputs[len(m.Inputs)-1].Path {
-			d.bad = true
-			break
-		}
-		m.Inputs = append(m.Inputs, in)
-	}
-	if d.bad || len(d.b) > 0 {
-		return nil, errors.New("decode manifest: not in canonical form")
-	}
-	return m, nil
+// Key returns the key of m, without holding the whole encoding. It panics as
+// Encode does.
+func (m *Manifest) Key() Key {
+	h := blake3.NewDeriveKey(manifestContext)
+	m.encode(func(piece []byte) { h.Write(piece) })
+	var k Key
+	h.Sum(k[:0])
+	return k
 }
 
-func (in *Input) valid() bool {
-	switch in.Type {
-	case Regular:
-		return in.Mode <= 0o7777 && format.ValidPath(in.Path)
-	case Symlink:
-		return in.Mode == 0 && format.ValidPath(in.Path)
+func (m *Manifest) size() int {
+	n := len(manifestMagic) + 4 + 4 + 4
+	n += len(m.Recipe)*(minPart-1) + len(m.Inputs)*(minInput-1)
+	for i := range m.Recipe {
+		n += len(m.Recipe[i].Label)
 	}
-	return false
-}
-
-func appendString(b []byte, s string) []byte {
-	return append(binary.LittleEndian.AppendUint16(b, uint16(len(s))), s...)
-}
-
-// A decoder takes fields off the front of b. What is not wholly there is zero
-// and sets bad.
-type decoder struct {
-	b   []byte
-	bad bool
-}
-
-func (d *decoder) take(n int) []byte {
-	if n > len(d.b) {
-		d.bad, d.b = true, nil
-		return nil
-	}
-	f := d.b[:n]
-	d.b = d.b[n:]
-	return f
-}
-
-func (d *decoder) fixed(n int) []byte {
-	if f := d.take(n); f != nil {
-		return f
-	}
-	return make([]byte, n)
-}
-
-func (d *decoder) u8() uint8   { return d.fixed(1)[0] }
-func (d *decoder) u16() uint16 { return binary.LittleEndian.Uint16(d.fixed(2)) }
-func (d *decoder) u32() uint32 { return binary.LittleEndian.Uint32(d.fixed(4)) }
-func (d *decoder) u64() uint64 { return binary.LittleEndian.Uint64(d.fixed(8)) }
-func (d *decoder) str() string { return string(d.take(int(d.u16()))) }
-
-// count reads the number of elements of which each takes at least size bytes.
-func (d *decoder) count(size int) int {
-	n := int(d.u32())
-	if n > len(d.b)/size {
-		d.bad, d.b = true, nil
-		return 0
+	for i := range m.Inputs {
+		n += len(m.Inputs[i].Path)
 	}
 	return n
 }
 
-// A Change is a difference between two manifests.
-type Change struct {
-	Path   string // of an input, or the label of a part of the recipe
-	Recipe bool
-	Kind   ChangeKind
-}
-
-// ChangeKind says how an entry changed.
-type ChangeKind string
-
-// The kinds of change.
-const (
-	Added   ChangeKind = "added"
-	Removed ChangeKind = "removed"
-	Changed ChangeKind = "changed"
-)
-
-// Diff returns what is different in newer, the recipe first, each in order.
-func Diff(older, newer *Manifest) []Change {
-	label := func(p Part) string { return p.Label }
-	path := func(in Input) string { return in.Path }
-	return slices.Concat(
-		diff(older.Recipe, newer.Recipe, label, true),
-		diff(older.Inputs, newer.Inputs, path, false),
-	)
-}
-
-// diff merges two sorted lists.
-func diff[T comparable](older, newer []T, name func(T) string, recipe bool) (changes []Change) {
-	for len(older) > 0 || len(newer) > 0 {
-		c := 0
-		switch {
-		case len(older) == 0:
-			c = 1
-		case len(newer) == 0:
-			c = -1
-		default:
-			c = strings.Compare(name(older[0]), name(newer[0]))
-		}
-		switch {
-		case c < 0:
-			changes = append(changes, Change{name(older[0]), recipe, Removed})
-		case c > 0:
-			changes = append(changes, Change{name(newer[0]), recipe, Added})
-		case older[0] != newer[0]:
-			changes = append(changes, Change{name(newer[0]), recipe, Changed})
-		}
-		if c <= 0 {
-			older = older[1:]
-		}
-		if c >= 0 {
-			newer = newer[1:]
-		}
+// encode hands out the encoding piece by piece. The bytes are put's only until
+// it returns.
+func (m *Manifest) encode(put func(piece []byte)) {
+	if err := m.Check(); err != nil {
+		panic("hashing: " + err.Error())
 	}
-	return changes
+	b := append(make([]byte, 0, 512), manifestMagic...)
+	b = binary.LittleEndian.AppendUint32(b, manifestVersion)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(m.Recipe)))
+	for i := range m.Recipe {
+		b = appendName(b, m.Recipe[i].Label)
+		b = append(b, m.Recipe[i].Digest[:]...)
+		put(b)
+		b = b[:0]
+	}
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(m.Inputs)))
+	for i := range m.Inputs {
+		in := &m.Inputs[i]
+		b = appendName(b, in.Path)
+		b = append(b, byte(in.Type))
+		b = binary.LittleEndian.AppendUint16(b, in.Mode)
+		b = binary.LittleEndian.AppendUint64(b, in.Size)
+		b = append(b, in.Digest[:]...)
+		put(b)
+		b = b[:0]
+	}
+	put(b)
+}
+
+// DecodeManifest decodes what Encode returns, and nothing else.
+func DecodeManifest(b []byte) (*Manifest, error) {
+	c := cursor{b: b}
+	if string(c.bytes(len(manifestMagic))) != manifestMagic {
+		return nil, errors.New("manifest: wrong magic")
+	}
+	if v := c.u32(); v != manifestVersion {
+		return nil, fmt.Errorf("manifest: version %d, want %d", v, manifestVersion)
+	}
+	// A count is believed only as far as the bytes can bear it out: it
+	// decides what is allocated.
+	m := &Manifest{}
+	n := c.u32()
+	if int64(n) > int64(len(c.b)/minPart) {
+		return nil, fmt.Errorf("manifest: %d recipe parts in %d bytes", n, len(c.b))
+	}
+	if n > 0 {
+		m.Recipe = make([]Part, n)
+	}
+	for i := range m.Recipe {
+		m.Recipe[i] = Part{Label: c.name(), Digest: c.hash()}
+	}
+	n = c.u32()
+	if int64(n) > int64(len(c.b)/minInput) {
+		return nil, fmt.Errorf("manifest: %d inputs in %d bytes", n, len(c.b))
+	}
+	if n > 0 {
+		m.Inputs = make([]Input, n)
+	}
+	for i := range m.Inputs {
+		m.Inputs[i] = Input{Path: c.name(), Type: Type(c.u8()), Mode: c.u16(), Size: c.u64(), Digest: c.hash()}
+	}
+	if c.bad || len(c.b) != 0 {
+		return nil, errors.New("manifest: lengths do not add up")
+	}
+	return m, m.Check()
+}
+
+func appendName(b []byte, name string) []byte {
+	return append(binary.LittleEndian.AppendUint16(b, uint16(len(name))), name...)
+}
+
+// A cursor takes fields from the front of b. Once one is not there, bad is set
+// and all that follow are zero.
+type cursor struct {
+	b   []byte
+	bad bool
+}
+
+func (c *cursor) bytes(n int) []byte {
+	if n > len(c.b) {
+		c.bad, c.b = true, nil
+		return nil
+	}
+	f := c.b[:n:n]
+	c.b = c.b[n:]
+	return f
+}
+
+// number takes a little-endian integer of n bytes.
+func (c *cursor) number(n int) (v uint64) {
+	for i, x := range c.bytes(n) {
+		v |= uint64(x) << (8 * i)
+	}
+	return v
+}
+
+func (c *cursor) u8() uint8    { return uint8(c.number(1)) }
+func (c *cursor) u16() uint16  { return uint16(c.number(2)) }
+func (c *cursor) u32() uint32  { return uint32(c.number(4)) }
+func (c *cursor) u64() uint64  { return c.number(8) }
+func (c *cursor) name() string { return string(c.bytes(int(c.u16()))) }
+
+func (c *cursor) hash() (d Digest) {
+	copy(d[:], c.bytes(len(d)))
+	return d
 }

@@ -92,7 +92,7 @@ func (s Scan) Run(ctx context.Context) (*Tree, error) {
 		if err != nil {
 			return nil, err
 		}
-		hashed, bytes = hashed+t.Hashed, bytes+t.Bytes
+		hashed, bytes = max(hashed, t.Hashed), max(bytes, t.Bytes)
 		wait := t.settle(begin, i == rescans)
 		if wait == 0 {
 			t.Hashed, t.Bytes = hashed, bytes

@@ -40,8 +40,8 @@ func holderOf(fi fs.FileInfo) Holder {
 //
 // and "1: -> FLOCK ..." for one that waits. The device is the file system's own
 // number, which stat does not show where it makes one up (btrfs for each
-// subvolume, overlayfs for each layer): there the inode has to do, if only one
-// process holds a lock on that number.
+// subvolume, overlayfs for each layer on another file system): there the inode
+// has to do, if only one process holds a lock on that number.
 func findHolder(locks io.Reader, dev, ino uint64) int {
 	device := fmt.Sprintf("%02x:%02x", unix.Major(dev), unix.Minor(dev))
 	inode := strconv.FormatUint(ino, 10)

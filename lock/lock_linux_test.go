@@ -343,28 +343,29 @@ func TestFindHolder(t *testing.T) {
 	}
 }
 
-// overlayfs is where stat and /proc/locks name different devices.
+// An overlay of two file systems is where stat and /proc/locks name different devices.
 func TestHolderOnOverlay(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can mount")
+	dir := t.TempDir()
+	mount := func(kind, name, opts string) {
+		at := filepath.Join(dir, name)
+		if err := os.Mkdir(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount(kind, at, kind, 0, opts); err != nil {
+			t.Skip("cannot mount here: ", err)
+		}
+		t.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
 	}
-	dir, err := os.MkdirTemp("/dev/shm", "syscache-lock")
-	if err != nil {
-		t.Skip("no /dev/shm: ", err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	for _, d := range []string{"lower", "upper", "work", "merged"} {
+	mount("tmpfs", "lower", "")
+	mount("tmpfs", "upper", "")
+	for _, d := range []string{"upper/files", "upper/work"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	merged := filepath.Join(dir, "merged")
-	opts := fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", dir)
-	if err := unix.Mount("overlay", merged, "overlay", 0, opts); err != nil {
-		t.Skip("cannot mount an overlay here: ", err)
-	}
-	t.Cleanup(func() { unix.Unmount(merged, unix.MNT_DETACH) })
-	path := filepath.Join(merged, "lock")
+	mount("overlay", "merged", fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper/files,workdir=%[1]s/upper/work,xino=off", dir))
+
+	path := filepath.Join(dir, "merged", "lock")
 	p := holder(t, path)
 	var held *HeldError
 	if _, err := Acquire(t.Context(), path, nil); !errors.As(err, &held) || held.Holder.PID != p.Process.Pid {
