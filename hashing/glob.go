@@ -3,127 +3,280 @@ package hashing
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/bmatcuk/doublestar/v4"
-
-	"github.com/syscache/syscache/internal/format"
 )
 
-// ValidatePattern returns an error if pattern cannot select inputs: patterns
-// are relative, in the syntax of doublestar, and have no slash in braces.
-//
-// They are matched component by component, so that a scan enters only the
-// directories in which something could match.
-func ValidatePattern(pattern string) error {
-	switch {
-	case !format.ValidPath(pattern):
-		return fmt.Errorf("pattern %q is not a relative path that stays under the root", pattern)
-	case !doublestar.ValidatePattern(pattern):
-		return fmt.Errorf("pattern %q is malformed", pattern)
-	}
-	for c := range strings.SplitSeq(pattern, "/") {
-		if !doublestar.ValidatePattern(c) {
-			return fmt.Errorf("pattern %q has a slash in braces: write a pattern for each", pattern)
-		}
-	}
-	return nil
+// A glob is a compiled pattern. What stands before its first "**" is matched
+// component by component on the way down, so that nothing is read that cannot
+// match; from there on the tail is matched against whole paths.
+type glob struct {
+	pattern string
+	parts   []part
+	tail    string // "" if the parts are all of it
+	// base is set where the tail is "**/base": base alone then decides, by
+	// the last component. It is what nearly every pattern comes to.
+	base string
 }
 
-// A component matches one name of a path.
-type component struct {
-	text    string
-	literal bool // text is the name
-	any     bool // **: any number of names
+// A part is one component of a pattern.
+type part struct {
+	text    string // of a literal its name, unescaped
+	literal bool
 }
 
-func (c *component) match(name string) bool {
-	if c.literal {
-		return c.text == name
-	}
-	ok, err := doublestar.Match(c.text, name)
-	return ok && err == nil
-}
+const meta = "*?[{"
 
-// compile splits patterns into components.
-func compile(patterns []string) ([][]component, error) {
-	list := make([][]component, len(patterns))
-	for i, p := range patterns {
-		if err := ValidatePattern(p); err != nil {
-			return nil, err
-		}
-		for text := range strings.SplitSeq(p, "/") {
-			list[i] = append(list[i], component{text, !strings.ContainsAny(text, `*?[{\`), text == "**"})
-		}
-	}
-	return list, nil
-}
-
-// A position is a set of places in patterns: what is left to match below a
-// directory. Each element is a pattern's remaining components, never none.
-type position [][]component
-
-// start returns the position of the root.
-func start(patterns [][]component) position { return closure(patterns) }
-
-// closure adds what follows each ** that matches no name at all.
-func closure(p position) position {
-	for i := 0; i < len(p); i++ {
-		if p[i][0].any && len(p[i]) > 1 {
-			p = append(p, p[i][1:])
-		}
-	}
-	return p
-}
-
-// literals returns the names that alone could match here, or false if any
-// might.
-func (p position) literals() (names []string, only bool) {
-	for _, rest := range p {
-		if !rest[0].literal {
-			return nil, false
-		}
-		names = append(names, rest[0].text)
-	}
-	return names, true
-}
-
-// step returns the position below the entry name, empty if nothing can match
-// there, and whether the entry itself matches.
-func (p position) step(name string) (below position, matches bool) {
-	for _, rest := range p {
-		switch {
-		case rest[0].any:
-			below = append(below, rest)
-			matches = matches || len(rest) == 1
-		case rest[0].match(name):
-			if len(rest) == 1 {
-				matches = true
-			} else {
-				below = append(below, rest[1:])
-			}
-		}
-	}
-	return closure(below), matches
-}
-
-// excluded says whether a path matches one of the patterns.
-func excluded(patterns []string, path string) bool {
+// compile compiles patterns, which are relative to the root.
+func compile(patterns []string) ([]*glob, error) {
+	globs := make([]*glob, 0, len(patterns))
 	for _, p := range patterns {
-		if ok, err := doublestar.Match(p, path); ok && err == nil {
+		g, err := newGlob(p)
+		if err != nil {
+			return nil, fmt.Errorf("pattern %q: %w", p, err)
+		}
+		globs = append(globs, g)
+	}
+	return globs, nil
+}
+
+func newGlob(pattern string) (*glob, error) {
+	switch {
+	case pattern == "":
+		return nil, fmt.Errorf("it is empty")
+	case strings.IndexByte(pattern, 0) >= 0:
+		return nil, fmt.Errorf("it contains a NUL byte")
+	case !utf8.ValidString(pattern):
+		// doublestar takes one invalid byte for any other.
+		return nil, fmt.Errorf("it is not valid UTF-8; name the bytes by ? or *")
+	case pattern[0] == '/':
+		return nil, fmt.Errorf("it is absolute; patterns are relative to the root")
+	case strings.HasSuffix(pattern, "/"):
+		return nil, fmt.Errorf("it ends in a slash; append ** for all that lies below")
+	case !doublestar.ValidatePattern(pattern):
+		return nil, fmt.Errorf("brackets, braces or backslashes do not match up")
+	}
+	g := &glob{pattern: pattern}
+	offset := 0
+	for offset < len(pattern) {
+		text, nested := component(pattern[offset:])
+		if text == "**" || nested {
+			g.setTail(pattern[offset:])
+			break
+		}
+		p := part{text: text, literal: !hasMeta(text)}
+		if p.literal {
+			p.text = unescape(text)
+		}
+		switch p.text {
+		case "", ".", "..":
+			return nil, fmt.Errorf("it has an empty, \".\" or \"..\" component")
+		}
+		g.parts = append(g.parts, p)
+		offset += len(text) + 1
+	}
+	for rest := g.tail; rest != ""; {
+		text, _ := component(rest)
+		switch text {
+		case "", ".", "..":
+			return nil, fmt.Errorf("it has an empty, \".\" or \"..\" component")
+		}
+		rest = strings.TrimPrefix(rest[len(text):], "/")
+	}
+	return g, nil
+}
+
+func (g *glob) setTail(tail string) {
+	g.tail = tail
+	base, ok := strings.CutPrefix(tail, "**/")
+	if text, nested := component(base); ok && text == base && !nested && base != "**" {
+		g.base = base
+	}
+}
+
+// component returns the first component of a pattern, and whether a slash is
+// nested in its braces or brackets, or escaped: such a one is no component.
+func component(pattern string) (text string, nested bool) {
+	braces, class := 0, false
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '\\':
+			i++
+			nested = nested || pattern[i] == '/'
+		case class:
+			class = c != ']'
+			nested = nested || c == '/'
+		case c == '[':
+			class = true
+		case c == '{':
+			braces++
+		case c == '}':
+			braces--
+		case c == '/' && braces > 0:
+			nested = true
+		case c == '/':
+			return pattern[:i], nested
+		}
+	}
+	return pattern, nested
+}
+
+// hasMeta says whether text is more than a name.
+func hasMeta(text string) bool {
+	for i := 0; i < len(text); i++ {
+		if text[i] == '\\' {
+			i++
+		} else if strings.IndexByte(meta, text[i]) >= 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// excludedBelow says whether everything below a directory is excluded.
-func excludedBelow(patterns []string, dir string) bool {
-	for _, p := range patterns {
-		if above, all := strings.CutSuffix(p, "/**"); p == "**" || all {
-			if ok, err := doublestar.Match(above, dir); ok && err == nil {
-				return true
-			}
+func unescape(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] == '\\' {
+			i++
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String()
+}
+
+func (p *part) match(name string) bool {
+	if p.literal {
+		return p.text == name
+	}
+	return doublestar.MatchUnvalidated(p.text, name)
+}
+
+// match says whether the whole pattern matches a whole path.
+func (g *glob) match(path string) bool {
+	if len(g.parts) == 0 {
+		return g.matchTail(path)
+	}
+	return doublestar.MatchUnvalidated(g.pattern, path)
+}
+
+// matchTail says whether the tail matches a path that is relative to where
+// the parts end.
+func (g *glob) matchTail(path string) bool {
+	switch {
+	case g.tail == "**":
+		return true
+	case g.base != "":
+		return doublestar.MatchUnvalidated(g.base, path[strings.LastIndexByte(path, '/')+1:])
+	}
+	return doublestar.MatchUnvalidated(g.tail, path)
+}
+
+// excludes says whether one of globs matches path.
+func excludes(globs []*glob, path string) bool {
+	for _, g := range globs {
+		if g.match(path) {
+			return true
 		}
 	}
 	return false
+}
+
+// prunes says whether one of globs matches all that could lie below the
+// directory at path.
+func prunes(globs []*glob, path string) bool {
+	for _, g := range globs {
+		if (g.pattern == "**" || strings.HasSuffix(g.pattern, "/**")) && g.match(path) {
+			return true
+		}
+	}
+	return false
+}
+
+// A state is how far one pattern has matched the path of a directory.
+type state struct {
+	glob *glob
+	at   int  // parts matched
+	from int  // once all have: where in a path the tail begins
+	deep bool // all parts have matched, and there is a tail
+}
+
+// initial returns the states of the root.
+func initial(globs []*glob) []state {
+	states := make([]state, len(globs))
+	for i, g := range globs {
+		states[i] = state{glob: g, deep: len(g.parts) == 0}
+	}
+	return states
+}
+
+// wants returns the name that is all that s asks of a directory, "" if the
+// directory must be listed.
+func (s *state) wants() string {
+	if !s.deep && s.glob.parts[s.at].literal {
+		return s.glob.parts[s.at].text
+	}
+	return ""
+}
+
+// last says whether nothing may follow the component that s wants next.
+func (s *state) last() bool { return s.at+1 == len(s.glob.parts) && s.glob.tail == "" }
+
+// prefix says whether the component that s wants next belongs to the literal
+// prefix of its pattern.
+func (s *state) prefix() bool {
+	if s.deep {
+		return false
+	}
+	for _, p := range s.glob.parts[:s.at+1] {
+		if !p.literal {
+			return false
+		}
+	}
+	return true
+}
+
+// A step is what patterns make of one name in a directory.
+type step struct {
+	file  bool    // it is an input, if it is a file or a link
+	below []state // what may lie below it, if it is a directory
+	// prefix is the pattern that names it as a directory to go through, and
+	// only the pattern that names it as a file, neither by wild-cards.
+	prefix, only string
+}
+
+// advance returns what states make of name in the directory at dir.
+func advance(states []state, dir, name string) (s step) {
+	if allDeep(states) {
+		s.below = states // the usual case costs nothing
+	}
+	path := join(dir, name)
+	for i := range states {
+		st := &states[i]
+		if st.deep {
+			s.file = s.file || st.glob.matchTail(path[st.from:])
+			if !sameSlice(s.below, states) {
+				s.below = append(s.below, *st)
+			}
+			continue
+		}
+		if !st.glob.parts[st.at].match(name) {
+			continue
+		}
+		if st.prefix() {
+			s.note(st)
+		}
+		if st.last() {
+			s.file = true
+			continue
+		}
+		next := state{glob: st.glob, at: st.at + 1}
+		if next.at == len(st.glob.parts) {
+			next.deep, next.from = true, len(path)+1
+			// As doublestar has it: a/** matches a.
+			s.file = s.file || st.glob.tail == "**"
+		}
+		s.below = append(s.below, next)
+	}
+	return s
 }

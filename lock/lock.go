@@ -26,8 +26,8 @@
 //     and say nothing of it. A file system without locks does say so: Acquire
 //     then warns and goes on without.
 //   - Exclusion after somebody who may write the directory replaced the lock
-//     file. Acquire never returns a lock on a file that was replaced before it
-//     returned; later replacements are not seen.
+//     file. Acquire looks once more at the path after it got the lock; what
+//     happens to the path later is not seen.
 //   - Fairness: who asks at the right instant can overtake who waits.
 //   - Protection from those who may open the file. On Linux even a read-only
 //     descriptor can take the lock and keep all refreshers out, so the file's

@@ -662,7 +662,7 @@ def _tree(top: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
                 pending.append(path)
 
 
-# --- The command: what it alone needs is imported here, since every program that reads a cache pays for the rest -------
+# --- The command: what it alone needs is imported here, since every program that reads a cache pays for the rest ------
 
 
 def _json_line(key: bytes, value: bytes) -> bytes:

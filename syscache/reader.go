@@ -1,0 +1,159 @@
+package syscache
+
+import (
+	"errors"
+	"iter"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/syscache/syscache/internal/format"
+)
+
+// A Reader reads one generation, which stays whole and unchanged for as long
+// as the Reader is open, whatever refreshers do meanwhile (I1, I5).
+//
+// Its methods may be called by several goroutines at once, Close by one and
+// last.
+type Reader struct {
+	root    string
+	cache   string
+	options ReadOptions
+
+	pointerPath string
+	pointer     *format.Pointer
+	key         Key
+	stale       error
+	table       *table // kind table
+	dir         string // kind files
+}
+
+// A Row is one row of a table. Key and Value are valid until the Reader is
+// closed and must not be written to.
+type Row struct{ Key, Value []byte }
+
+// errKind is the misuse of a Reader of the other kind.
+var errKind = errors.New("this cache consists of files and has no rows")
+
+// Get returns the value of a row key. It is valid until Close and must not be
+// written to. The error is an *Error that wraps ErrNotFound or ErrCorrupt, or
+// one of the operating system's; ErrNotFound is only said of an intact index.
+func (r *Reader) Get(key []byte) (value []byte, err error) {
+	if r.table == nil {
+		return nil, r.fail("get", errKind, nil)
+	}
+	r.table.use(1)
+	err = r.table.guarded(func() (err error) {
+		value, err = r.table.get(key)
+		return err
+	})
+	if err != nil {
+		return nil, r.explain("get", err)
+	}
+	return value, nil
+}
+
+// Scan yields the rows whose key begins with prefix, all rows if it is empty,
+// in the order of the keys' bytes. It ends after the first error.
+func (r *Reader) Scan(prefix []byte) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
+		if r.table == nil {
+			yield(Row{}, r.fail("scan", errKind, nil))
+			return
+		}
+		r.table.use(mapAfter + 1)
+		s, err := r.table.scan(prefix)
+		for err == nil {
+			var row Row
+			var more bool
+			if row, more, err = s.next(); !more {
+				break
+			}
+			if !yield(row, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(Row{}, r.explain("scan", err))
+		}
+	}
+}
+
+// Dir returns the directory of a files generation, or "" of a table. What is
+// in it never changes and stays for at least a day after it is superseded.
+func (r *Reader) Dir() string { return r.dir }
+
+// Len returns the number of rows of a table.
+func (r *Reader) Len() int {
+	if r.table == nil {
+		return 0
+	}
+	return int(r.table.Rows)
+}
+
+// Generation returns the key of the generation that r reads.
+func (r *Reader) Generation() Key { return r.key }
+
+// Stale returns nil, or why the generation is only what AllowStale accepts.
+func (r *Reader) Stale() error { return r.stale }
+
+// Current says whether Open with the same arguments would now return this
+// generation. It costs what Open costs.
+func (r *Reader) Current() (bool, error) {
+	now, err := Open(r.root, r.cache, &r.options)
+	if err != nil {
+		return false, err
+	}
+	defer now.Close()
+	return now.key == r.key && (now.stale == nil) == (r.stale == nil), nil
+}
+
+// Close releases r. Everything that Get and Scan returned is invalid after it.
+func (r *Reader) Close() error {
+	if r.table == nil {
+		return nil
+	}
+	return r.table.close()
+}
+
+// fail returns the *Error for a sentinel and an optional reason.
+func (r *Reader) fail(op string, sentinel, why error) error {
+	e := &Error{Op: op, Root: r.root, Cache: r.cache, Err: sentinel}
+	if why != nil {
+		e.Detail = why.Error()
+	}
+	e.Hint = r.hint(sentinel)
+	return e
+}
+
+// explain turns an error that wraps a sentinel, and begins with its text, into
+// an *Error.
+func (r *Reader) explain(op string, err error) error {
+	for _, s := range []error{ErrNotFound, ErrMissing, ErrStale, ErrUntrusted, ErrTooNew, ErrCorrupt} {
+		if errors.Is(err, s) {
+			detail, _ := strings.CutPrefix(err.Error(), s.Error())
+			detail = strings.TrimPrefix(detail, ": ")
+			e := &Error{Op: op, Root: r.root, Cache: r.cache, Detail: detail, Err: s, Hint: r.hint(s)}
+			return e
+		}
+	}
+	return &Error{Op: op, Root: r.root, Cache: r.cache, Detail: r.pointerPath, Err: err, Hint: r.hint(err)}
+}
+
+func (r *Reader) hint(sentinel error) string {
+	refresh := "syscache --root " + r.root + " refresh "
+	switch sentinel {
+	case ErrMissing, ErrStale:
+		return "who may write the install can run: " + refresh + r.cache
+	case ErrCorrupt:
+		return "who may write the install can run: " + refresh + "--force " + r.cache
+	case ErrUntrusted:
+		return "make it belong to the owner of " + r.root + " and writable by nobody else, or remove " + filepath.Dir(r.pointerPath) + " and refresh"
+	case ErrTooNew:
+		return "upgrade this program, or refresh with the version that it has"
+	case unix.EACCES:
+		return "the cache and every directory above it must be readable by all: look at their modes"
+	}
+	return ""
+}

@@ -1,0 +1,253 @@
+package refresh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/syscache/syscache/internal/format"
+)
+
+// grace is how long after a builder's end its output may take to end too.
+const grace = 2 * time.Second
+
+// A BuildError is the failure of a builder.
+type BuildError struct {
+	Cache  string
+	Err    error
+	Stderr string // its last lines
+}
+
+// Error returns one line; Stderr is told apart.
+func (e *BuildError) Error() string { return "build " + e.Cache + ": " + e.Err.Error() }
+
+// Unwrap returns e.Err.
+func (e *BuildError) Unwrap() error { return e.Err }
+
+// runCommand runs c's command and emits the rows that it prints.
+func runCommand(ctx context.Context, d disk, c *Cache, in Inputs, scratch string, emit func(key, value []byte, line uint64) error) error {
+	list := scratch + "/inputs"
+	if err := writeInputList(d, list, in); err != nil {
+		return err
+	}
+	timeout := c.Timeout
+	if timeout == 0 {
+		timeout = defaultTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not finished after %v", timeout))
+	defer cancel()
+	cmd := &exec.Cmd{
+		Path: format.Join(in.Root, c.Command[0]),
+		Args: c.Command,
+		Dir:  in.Root,
+		Env:  commandEnv(c, in, list),
+	}
+	p, err := start(cmd)
+	if err != nil {
+		return &BuildError{c.Name, fmt.Errorf("cannot run %s: %w", c.Command[0], errors.Unwrap(err)), ""}
+	}
+	rows := make(chan error, 1)
+	go func() { rows <- readRows(p.stdout, emit) }()
+	read, err := p.finish(ctx, rows)
+	p.kill()
+	if !read {
+		<-rows // nothing is emitted after we return
+	}
+	if err != nil {
+		return &BuildError{c.Name, err, p.stderr.String()}
+	}
+	return nil
+}
+
+// A process is a builder that runs, in a process group of its own.
+type process struct {
+	cmd    *exec.Cmd
+	stdout *os.File
+	stderr *tail
+	exited chan error // one value when the builder has ended
+	quiet  chan bool  // closed when its stderr has ended
+}
+
+// start starts cmd with nothing of ours but the two pipes: a child that
+// outlives the builder can hold neither the lock nor a file of ours.
+func start(cmd *exec.Cmd) (*process, error) {
+	// An empty pipe rather than /dev/null, which a chroot may lack.
+	stdin, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	w.Close()
+	defer stdin.Close()
+	outR, outW, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer outW.Close()
+	errR, errW, err := os.Pipe()
+	if err != nil {
+		outR.Close()
+		return nil, err
+	}
+	defer errW.Close()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, outW, errW
+	cmd.SysProcAttr = ownGroup()
+	p := &process{cmd: cmd, stdout: outR, stderr: &tail{}, exited: make(chan error, 1), quiet: make(chan bool)}
+	started := make(chan error, 1)
+	go func() {
+		// The kernel ends the builder with the thread that started it, so
+		// that thread must last as long as the builder.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.exited <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		outR.Close()
+		errR.Close()
+		return nil, err
+	}
+	go func() {
+		io.Copy(p.stderr, errR)
+		errR.Close()
+		close(p.quiet)
+	}()
+	return p, nil
+}
+
+// finish waits for the builder and for the reading of its output, and says
+// whether the latter has ended.
+func (p *process) finish(ctx context.Context, rows <-chan error) (read bool, err error) {
+	exited := false
+	var late <-chan time.Time
+	for !read || !exited {
+		select {
+		case err := <-rows:
+			read = true
+			if err != nil {
+				return read, p.firstCause(err)
+			}
+		case err := <-p.exited:
+			if err != nil {
+				p.settle()
+				return read, fmt.Errorf("it failed: %w", err)
+			}
+			exited = true
+			late = time.After(grace)
+		case <-late:
+			return read, errors.New("it left a process behind that holds its output open")
+		case <-ctx.Done():
+			return read, context.Cause(ctx)
+		}
+	}
+	p.settle()
+	return read, nil
+}
+
+// firstCause returns the builder's own failure if there is one: a bad last
+// line is then only what it left.
+func (p *process) firstCause(err error) error {
+	select {
+	case exit := <-p.exited:
+		if exit != nil {
+			err = fmt.Errorf("it failed: %w", exit)
+		}
+	case <-time.After(grace / 10):
+	}
+	p.settle()
+	return err
+}
+
+// settle waits a moment for the rest of stderr.
+func (p *process) settle() {
+	select {
+	case <-p.quiet:
+	case <-time.After(grace / 10):
+	}
+}
+
+// kill ends whatever is left of the builder's process group and our reading.
+func (p *process) kill() {
+	killGroup(p.cmd.Process.Pid)
+	p.stdout.Close()
+}
+
+func commandEnv(c *Cache, in Inputs, list string) []string {
+	env := []string{
+		"SYSCACHE_ROOT=" + in.Root,
+		"SYSCACHE_CACHE=" + c.Name,
+		"SYSCACHE_KEY=" + in.Key.String(),
+		"SYSCACHE_INPUTS=" + list,
+		"SYSCACHE_OUT=" + in.Out,
+	}
+	for name, value := range c.Env {
+		env = append(env, name+"="+value)
+	}
+	slices.Sort(env)
+	return env
+}
+
+// writeInputList writes what SYSCACHE_INPUTS names: for each input its digest,
+// two spaces, its path and a NUL, as sha256sum -z does.
+func writeInputList(d disk, path string, in Inputs) error {
+	var b bytes.Buffer
+	for _, f := range in.Files {
+		fmt.Fprintf(&b, "%s  %s\x00", f.Digest, f.Path)
+	}
+	f, err := d.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b.Bytes())
+	return errors.Join(err, f.Close())
+}
+
+// A tail keeps the end of what is written to it.
+type tail struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+const (
+	tailBytes = 8 << 10
+	tailLines = 20
+)
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, b...)
+	if len(t.b) > 2*tailBytes {
+		t.b = append(t.b[:0], t.b[len(t.b)-tailBytes:]...)
+	}
+	return len(b), nil
+}
+
+// String returns the last lines, with what could control a terminal made
+// visible.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	lines := strings.Split(strings.TrimRight(string(t.b[max(0, len(t.b)-tailBytes):]), "\n"), "\n")
+	lines = lines[max(0, len(lines)-tailLines):]
+	for i, l := range lines {
+		lines[i] = strings.Map(func(r rune) rune {
+			if r != '\t' && (r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0) {
+				return '\uFFFD'
+			}
+			return r
+		}, l)
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,116 @@
+package refresh
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A disk is every operation by which a refresh changes anything. There is the
+// real one, and in tests one that fails or stops at the i-th operation.
+//
+// Modes are exact, whatever the umask (I11). Nothing is durable before Sync
+// on the file and SyncDir on every directory that names it.
+type disk interface {
+	Mkdir(path string, mode fs.FileMode) error
+	// Create makes a new file, private until Chmod. A name that exists is an
+	// error.
+	Create(path string) (file, error)
+	Symlink(target, path string) error
+	Rename(from, to string) error
+	Remove(path string) error // a file, or an empty directory
+	SyncDir(path string) error
+}
+
+// A file is a file that Create made.
+type file interface {
+	io.Writer
+	io.WriterAt
+	Chmod(mode fs.FileMode) error
+	Sync() error
+	Close() error
+}
+
+// private is the mode of what only a refresher reads.
+const private = 0o600
+
+type realDisk struct{}
+
+func (realDisk) Mkdir(path string, mode fs.FileMode) error {
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return err
+	}
+	return os.Chmod(path, mode)
+}
+
+func (realDisk) Create(path string) (file, error) {
+	// Through an interface only where err is nil: a nil *os.File is no nil
+	// file.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, private)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (realDisk) Symlink(target, path string) error { return os.Symlink(target, path) }
+
+func (realDisk) Rename(from, to string) error { return syscallRename(from, to) }
+
+func (realDisk) Remove(path string) error { return os.Remove(path) }
+
+func (realDisk) SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// syscallRename is rename(2) without os.Rename's stat of the target, which
+// would be one more moment for somebody to change it.
+func syscallRename(from, to string) error {
+	for {
+		err := syscall.Rename(from, to)
+		if err != syscall.EINTR {
+			if err != nil {
+				return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+			}
+			return nil
+		}
+	}
+}
+
+// removeAll removes path and all below it, through d.
+func removeAll(d disk, path string) error {
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return ignoreNotExist(err)
+	}
+	if fi.IsDir() {
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if err := removeAll(d, path+"/"+e.Name()); err != nil {
+				return err
+			}
+		}
+	}
+	return ignoreNotExist(d.Remove(path))
+}
+
+// randomName returns prefix with 64 random bits: never a pid, which is not
+// unique between hosts, and never a fixed name, which collides (flatpak#3029).
+func randomName(prefix string) string {
+	var b [8]byte
+	rand.Read(b[:])
+	return prefix + hex.EncodeToString(b[:])
+}

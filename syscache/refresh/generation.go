@@ -1,0 +1,190 @@
+package refresh
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/syscache/syscache/hashing"
+	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/syscache"
+)
+
+// A generation is one that is on disk.
+type generation struct {
+	meta   *format.GenerationMeta
+	digest [32]byte // SHA-256 of the encoded meta: what the pointer holds
+	dir    string
+}
+
+// present returns the generation of key if all of its outputs are there, by
+// stat alone; else nil.
+func (r *refresher) present(key syscache.Key) *generation {
+	g, err := r.owner.openGeneration(r.dir+"/"+format.Generation(key.String()), key)
+	if err != nil || g.meta.Kind != r.c.kind() {
+		return nil
+	}
+	return g
+}
+
+// existing returns the generation of key if every byte of it is as written;
+// else nil.
+func (r *refresher) existing(ctx context.Context, key syscache.Key) *generation {
+	g := r.present(key)
+	if g == nil || g.verify(ctx, key) != nil {
+		return nil
+	}
+	return g
+}
+
+// openGeneration reads the meta of the generation in dir and checks, by stat,
+// that its outputs are what meta says.
+func (o *ownership) openGeneration(dir string, key syscache.Key) (*generation, error) {
+	b, err := o.readPublished(dir + "/" + format.Meta)
+	if err != nil {
+		return nil, err
+	}
+	m, err := format.DecodeMeta(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s/%s: %w", dir, format.Meta, err)
+	}
+	if m.Key != key || m.Kind == format.KindTable && (len(m.Outputs) != 1 || m.Outputs[0].Path != format.Table) {
+		return nil, fmt.Errorf("%w: %s/%s is of another generation", format.ErrCorrupt, dir, format.Meta)
+	}
+	for i := range m.Outputs {
+		if err := o.checkOutput(dir, &m.Outputs[i]); err != nil {
+			return nil, err
+		}
+	}
+	return &generation{m, sha256.Sum256(b), dir}, nil
+}
+
+// checkOutput checks one output by stat.
+func (o *ownership) checkOutput(dir string, out *format.Output) error {
+	path := dir + "/" + out.Path
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return fmt.Errorf("%w: %s: %w", format.ErrCorrupt, path, err)
+	}
+	want := map[format.OutputType]uint32{
+		format.OutputFile: unix.S_IFREG, format.OutputDir: unix.S_IFDIR, format.OutputSymlink: unix.S_IFLNK,
+	}[out.Type]
+	if st.Mode&unix.S_IFMT != want || want != unix.S_IFDIR && uint64(st.Size) != out.Size {
+		return fmt.Errorf("%w: %s is not what was published", format.ErrCorrupt, path)
+	}
+	if want == unix.S_IFLNK {
+		return nil
+	}
+	if err := o.check(&st, want, path); err != nil {
+		return fmt.Errorf("%w: %w", syscache.ErrUntrusted, err)
+	}
+	if st.Mode&0o777 != uint32(out.Mode) && want == unix.S_IFREG {
+		return fmt.Errorf("%w: %s has mode %04o, not %04o", format.ErrCorrupt, path, st.Mode&0o777, out.Mode)
+	}
+	return nil
+}
+
+// readPublished returns the contents of a published file, which must be a
+// trusted regular file.
+func (o *ownership) readPublished(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", format.ErrCorrupt, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, err
+	}
+	if err := o.check(&st, unix.S_IFREG, path); err != nil {
+		return nil, fmt.Errorf("%w: %w", syscache.ErrUntrusted, err)
+	}
+	return readAll(f, st.Size)
+}
+
+// readAll reads a file of size bytes.
+func readAll(f *os.File, size int64) ([]byte, error) {
+	b := make([]byte, size)
+	if _, err := io.ReadFull(f, b); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// verify reads all of g and returns nil if every byte is as it was written,
+// else an error that wraps format.ErrCorrupt, or one of reading.
+func (g *generation) verify(ctx context.Context, key syscache.Key) error {
+	manifest, err := os.ReadFile(g.dir + "/" + format.Manifest)
+	if err != nil {
+		return fmt.Errorf("%w: %w", format.ErrCorrupt, err)
+	}
+	m, err := hashing.DecodeManifest(manifest)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", format.ErrCorrupt, err)
+	case sha256.Sum256(manifest) != g.meta.Manifest || m.Key() != key:
+		return fmt.Errorf("%w: %s/%s does not have the key", format.ErrCorrupt, g.dir, format.Manifest)
+	}
+	for i := range g.meta.Outputs {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		out := &g.meta.Outputs[i]
+		d, err := digestOutput(g.dir+"/"+out.Path, out.Type)
+		if err != nil {
+			return err
+		}
+		if d != out.Digest {
+			return fmt.Errorf("%w: the contents of %s/%s", format.ErrCorrupt, g.dir, out.Path)
+		}
+	}
+	return g.nothingElse()
+}
+
+// nothingElse checks that files holds only what meta lists.
+func (g *generation) nothingElse() error {
+	if g.meta.Kind != format.KindFiles {
+		return nil
+	}
+	listed := make(map[string]bool, len(g.meta.Outputs))
+	for i := range g.meta.Outputs {
+		listed[g.meta.Outputs[i].Path] = true
+	}
+	return filepath.WalkDir(g.dir+"/"+format.Files, func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && !listed[path[len(g.dir)+1:]] {
+			err = fmt.Errorf("%w: %s was not published", format.ErrCorrupt, path)
+		}
+		return err
+	})
+}
+
+func digestOutput(path string, t format.OutputType) (d [32]byte, err error) {
+	switch t {
+	case format.OutputDir:
+		return d, nil
+	case format.OutputSymlink:
+		target, err := os.Readlink(path)
+		return sha256.Sum256([]byte(target)), err
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return d, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return d, err
+	}
+	h.Sum(d[:0])
+	return d, nil
+}

@@ -1,0 +1,256 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/syscache/syscache/hashing"
+	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/syscache"
+)
+
+// An Install is a root with the caches declared for it.
+type Install struct {
+	root     string // absolute, without symbolic links
+	cacheDir string // absolute
+	internal bool   // the cache_dir is the root's own
+	caches   []Cache
+	owner    ownership
+	disk     disk
+	warn     func(string)
+}
+
+// LoadOptions modify Load. The zero value is useful.
+type LoadOptions struct {
+	// CacheDir is where caches are kept; "": <root>/var/cache/syscache.
+	CacheDir string
+	// Caches are declared by the program, besides those in the configuration.
+	// One of a name that is configured as well is an error.
+	Caches []Cache
+	// Warn is told what a person should know and no error says; nil: nobody.
+	Warn func(string)
+}
+
+// Build derives a cache in this process. For a table it emits each row once,
+// in any order; for files it writes them under in.Out. It returns when it is
+// done, and promptly when ctx is.
+type Build func(ctx context.Context, in Inputs, emit func(key, value []byte) error) error
+
+// Inputs is what a builder works from.
+type Inputs struct {
+	Root  string // absolute
+	Key   syscache.Key
+	Files []hashing.Input // sorted by path
+	Out   string          // kind files: an empty directory to write to
+}
+
+// Load reads and vets the configuration of the install at root. The error
+// joins a *ConfigError for each mistake.
+func Load(root string, o *LoadOptions) (*Install, error) {
+	if o == nil {
+		o = &LoadOptions{}
+	}
+	in := &Install{disk: realDisk{}, warn: o.Warn}
+	if in.warn == nil {
+		in.warn = func(string) {}
+	}
+	if err := in.locate(root, o.CacheDir); err != nil {
+		return nil, err
+	}
+	configured, err := in.configured()
+	if err != nil {
+		return nil, err
+	}
+	in.caches = append(configured, o.Caches...)
+	slices.SortFunc(in.caches, func(a, b Cache) int { return strings.Compare(a.Name, b.Name) })
+	for i := range in.caches {
+		if err := in.caches[i].check(); err != nil {
+			return nil, err
+		}
+		if i > 0 && in.caches[i].Name == in.caches[i-1].Name {
+			return nil, fmt.Errorf("cache %s is declared twice", in.caches[i].Name)
+		}
+	}
+	if len(in.caches) == 0 {
+		if in.root == "/" {
+			return nil, &ConfigError{
+				File: "/" + format.ConfigFile, Msg: "no cache is configured, and all of / is too much for the built-in one",
+				Hint: "declare one in /" + format.ConfigFile + ", or name another root with --root",
+			}
+		}
+		in.caches = []Cache{{Name: "files", Inputs: []string{"**"}}}
+	}
+	return in, nil
+}
+
+// Root returns the root, absolute and without symbolic links.
+func (in *Install) Root() string { return in.root }
+
+// Names returns the names of the caches, sorted.
+func (in *Install) Names() []string {
+	names := make([]string, len(in.caches))
+	for i := range in.caches {
+		names[i] = in.caches[i].Name
+	}
+	return names
+}
+
+// ErrUndeclared is the error of an operation on a cache that the install does
+// not declare.
+var ErrUndeclared = errors.New("no such cache is configured")
+
+func (in *Install) cache(name string) (*Cache, error) {
+	for i := range in.caches {
+		if in.caches[i].Name == name {
+			return &in.caches[i], nil
+		}
+	}
+	return nil, fmt.Errorf("cache %s: %w (there are: %s)", quoteName(name), ErrUndeclared, strings.Join(in.Names(), ", "))
+}
+
+// quoteName shows a name that may be anything.
+func quoteName(name string) string {
+	if format.ValidCacheName(name) {
+		return name
+	}
+	return fmt.Sprintf("%q", name)
+}
+
+// locate finds the root and the cache_dir.
+func (in *Install) locate(root, cacheDir string) error {
+	abs, err := filepath.Abs(root)
+	if err == nil {
+		abs, err = filepath.EvalSymlinks(abs)
+	}
+	if err != nil {
+		return fmt.Errorf("root %s: %w", root, errors.Unwrap(err))
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(abs, &st); err != nil {
+		return fmt.Errorf("root %s: %w", root, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return fmt.Errorf("root %s: not a directory", root)
+	}
+	in.root = abs
+	in.owner = ownership{uid: st.Uid, gid: st.Gid, shared: st.Mode&unix.S_IWGRP != 0}
+	if st.Mode&unix.S_IWOTH != 0 {
+		return fmt.Errorf("root %s: everyone can write it (mode %04o), so nothing derived from it can be trusted", root, st.Mode&0o7777)
+	}
+	in.cacheDir = format.Join(abs, format.CacheDir)
+	if cacheDir != "" {
+		if in.cacheDir, err = filepath.Abs(cacheDir); err != nil {
+			return err
+		}
+	}
+	in.internal = in.cacheDir == format.Join(abs, format.CacheDir) || in.cacheDir == format.Join(abs, format.ImageCacheDir)
+	return nil
+}
+
+// configured reads the configuration file. None is no error.
+func (in *Install) configured() ([]Cache, error) {
+	file := format.Join(in.root, format.ConfigFile)
+	if err := in.owner.checkPath(in.root, filepath.Dir(file)); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, &ConfigError{File: file, Msg: err.Error(), Hint: trustHint(in.root)}
+	}
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, &ConfigError{File: file, Msg: errors.Unwrap(err).Error(), Hint: "it must be a regular file that you can read"}
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, err
+	}
+	if err := in.owner.check(&st, unix.S_IFREG, file); err != nil {
+		return nil, &ConfigError{File: file, Msg: err.Error(), Hint: trustHint(in.root)}
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxConfig {
+		return nil, &ConfigError{File: file, Msg: fmt.Sprintf("it is longer than %d MiB", maxConfig>>20)}
+	}
+	return parseConfig(file, text)
+}
+
+// maxConfig bounds a configuration file, in bytes.
+const maxConfig = 4 << 20
+
+func trustHint(root string) string {
+	return "let it belong to root or the owner of " + root + ", and nobody else write it: chmod go-w"
+}
+
+// check vets a cache that a program declares; one from a file was vetted with
+// its position.
+func (c *Cache) check() error {
+	fail := func(err error) error { return fmt.Errorf("cache %s: %w", quoteName(c.Name), err) }
+	if !format.ValidCacheName(c.Name) {
+		return fail(errors.New("this cannot be the name of a cache"))
+	}
+	for _, p := range slices.Concat(c.Inputs, c.Exclude) {
+		if err := checkPattern(p, false); err != nil {
+			return fail(err)
+		}
+	}
+	for _, p := range c.Recipe {
+		if err := checkPattern(p, true); err != nil {
+			return fail(err)
+		}
+	}
+	for _, w := range c.Witness {
+		if err := checkWitness(w); err != nil {
+			return fail(err)
+		}
+	}
+	for name, value := range c.Env {
+		if err := checkEnv(name, value); err != nil {
+			return fail(err)
+		}
+	}
+	switch {
+	case len(c.Inputs) == 0:
+		return fail(errors.New("it has no inputs"))
+	case len(c.Command) > 0 && c.Build != nil:
+		return fail(errors.New("it has both a command and a function to build it"))
+	case len(c.Command) > 0:
+		if err := checkCommand(c.Command); err != nil {
+			return fail(err)
+		}
+	case c.Files && c.Build == nil:
+		return fail(errors.New("it is of kind files and has nothing to build it"))
+	}
+	return nil
+}
+
+// kind returns what the cache's generations consist of.
+func (c *Cache) kind() format.Kind {
+	if c.Files {
+		return format.KindFiles
+	}
+	return format.KindTable
+}
+
+// builder returns the function that builds c, nil for a command.
+func (c *Cache) builder() Build {
+	if c.Build == nil && len(c.Command) == 0 {
+		return buildFiles
+	}
+	return c.Build
+}

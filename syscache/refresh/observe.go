@@ -1,0 +1,258 @@
+package refresh
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"golang.org/x/sys/unix"
+
+	"github.com/syscache/syscache/hashing"
+	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/witness"
+	"github.com/syscache/syscache/syscache"
+)
+
+// A snapshot is what a refresh saw of the install: all that decides the
+// result, and what certifies it.
+type snapshot struct {
+	manifest  *hashing.Manifest
+	encoded   []byte // the manifest
+	key       syscache.Key
+	tree      *hashing.Tree
+	recipe    *hashing.Tree
+	witnesses []format.Witness
+	stats     format.Stats
+	hashed    int
+}
+
+// observe looks at the install. Witnesses come first: one that is recorded
+// after the scan would certify what was never scanned.
+func (r *refresher) observe(ctx context.Context) (*snapshot, error) {
+	s := &snapshot{}
+	for _, w := range r.c.Witness {
+		recorded, err := r.recordWitness(ctx, strings.TrimSuffix(w, "/"))
+		if err != nil {
+			return nil, err
+		}
+		s.witnesses = append(s.witnesses, recorded)
+	}
+	known := r.inventory()
+	var err error
+	if s.tree, err = r.scan(ctx, r.c.Inputs, r.c.Exclude, known); err != nil {
+		return nil, err
+	}
+	parts, err := r.recipeParts(ctx, s, known)
+	if err != nil {
+		return nil, err
+	}
+	s.hashed = s.tree.Hashed + s.recipe.Hashed
+	s.manifest = &hashing.Manifest{Recipe: parts, Inputs: s.tree.Inputs()}
+	s.encoded = s.manifest.Encode()
+	s.key = hashing.KeyOf(s.encoded)
+	s.stats = statSection(s.tree, s.recipe)
+	r.known = hashing.NewInventory(s.tree, s.recipe)
+	return s, nil
+}
+
+// scan scans the files that match under the root.
+func (r *refresher) scan(ctx context.Context, include, exclude []string, known *hashing.Inventory) (*hashing.Tree, error) {
+	t, err := hashing.Scan{
+		Root: r.root, Include: include, Exclude: exclude, Known: known,
+		Avoid: []string{r.cacheDir, format.Join(r.root, format.CacheDir), format.Join(r.root, format.ImageCacheDir)},
+	}.Run(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("scan %s: %w", r.c.Name, err)
+	}
+	if len(t.Left) > 0 {
+		r.warnLeft(t.Left)
+	}
+	return t, nil
+}
+
+// warnLeft tells of inputs that were left out.
+func (r *refresher) warnLeft(left []hashing.Left) {
+	more := ""
+	if len(left) > 1 {
+		more = fmt.Sprintf(" (and %d more)", len(left)-1)
+	}
+	r.warn(fmt.Sprintf("%s: left out %q: %s%s", r.c.Name, left[0].Path, left[0].Reason, more))
+}
+
+// recipeParts returns the parts of the manifest that are not inputs. Its files
+// under the root are scanned as inputs are, and certified with them.
+func (r *refresher) recipeParts(ctx context.Context, s *snapshot, known *hashing.Inventory) ([]hashing.Part, error) {
+	parts := map[string]hashing.Digest{
+		"cache": hashing.Value([]byte(r.c.Name)),
+		"kind":  hashing.Value([]byte(r.c.kind().String())),
+		// What a change of ours to the meaning of the same recipe moves.
+		"format": hashing.Value([]byte{format.Version}),
+	}
+	switch {
+	case len(r.c.Command) > 0:
+		parts["build"] = hashing.Value(joinArgs(r.c.Command))
+	case r.c.Build != nil:
+		parts["build"] = hashing.Value([]byte("function " + r.c.BuildVersion))
+	default:
+		parts["build"] = hashing.Value([]byte("built-in files"))
+	}
+	for name, value := range r.c.Env {
+		parts["env "+name] = hashing.Value([]byte(value))
+	}
+	var under, absolute []string
+	for _, p := range r.c.Recipe {
+		if strings.HasPrefix(p, "/") {
+			absolute = append(absolute, p)
+		} else {
+			under = append(under, p)
+		}
+	}
+	var err error
+	if s.recipe, err = r.scan(ctx, under, nil, known); err != nil {
+		return nil, err
+	}
+	for _, in := range s.recipe.Inputs() {
+		parts["file "+in.Path] = in.Digest
+	}
+	for _, pattern := range absolute {
+		if err := absoluteRecipe(pattern, parts); err != nil {
+			return nil, fmt.Errorf("recipe %s: %w", pattern, err)
+		}
+	}
+	list := make([]hashing.Part, 0, len(parts))
+	for _, label := range slices.Sorted(maps.Keys(parts)) {
+		list = append(list, hashing.Part{Label: label, Digest: parts[label]})
+	}
+	return list, nil
+}
+
+// joinArgs encodes a command so that no two are the same bytes.
+func joinArgs(args []string) []byte {
+	var b []byte
+	for _, a := range args {
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(a)))
+		b = append(b, a...)
+	}
+	return b
+}
+
+// absoluteRecipe adds the digests of the files that match an absolute
+// pattern. Links are followed: /usr/bin/python3 stands for what it names.
+func absoluteRecipe(pattern string, parts map[string]hashing.Digest) error {
+	matches, err := doublestar.FilepathGlob(pattern, doublestar.WithFilesOnly(), doublestar.WithFailOnIOErrors())
+	if err != nil {
+		return err
+	}
+	if len(matches) == 0 {
+		return errors.New("it matches no file")
+	}
+	for _, m := range matches {
+		f, err := os.OpenFile(m, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
+			d, err := hashing.Sum(io.Reader(f))
+			if err != nil {
+				f.Close()
+				return err
+			}
+			parts["file "+m] = d
+		}
+		f.Close()
+	}
+	return nil
+}
+
+// recordWitness records a witness whose times are old enough to tell the next
+// change from this state.
+func (r *refresher) recordWitness(ctx context.Context, path string) (format.Witness, error) {
+	if err := noLinks(r.root, path); err != nil {
+		return format.Witness{}, err
+	}
+	for range attempts {
+		settled, err := hashing.Settle(ctx, format.Join(r.root, path))
+		if err != nil {
+			return format.Witness{}, err
+		}
+		w, err := witness.Observe(r.root, path)
+		if err != nil {
+			return w, fmt.Errorf("%s: %w", r.c.Name, err)
+		}
+		if !settled {
+			w.Identity = [format.IdentitySize]byte{}
+			return w, nil
+		}
+		if err := witness.Check(r.root, &w); err == nil {
+			return w, nil
+		}
+	}
+	return format.Witness{}, overtaken("witness %s changed while it was read", path)
+}
+
+// noLinks refuses a witness that is reached through a symbolic link: in an
+// image that is refreshed from outside it could lead out of the root.
+func noLinks(root, witness string) error {
+	for dir := path.Dir(witness); dir != "."; dir = path.Dir(dir) {
+		fi, err := os.Lstat(format.Join(root, dir))
+		if err == nil && fi.Mode()&os.ModeSymlink != 0 {
+			return fmt.Errorf("witness %s goes through the symbolic link %s: name it by its real path", witness, dir)
+		}
+	}
+	return nil
+}
+
+// changedInputs names an input that is another in t, "" if none is. The same
+// bytes with another identity count: they may have been others in between.
+func (s *snapshot) changedInputs(t *snapshot) string {
+	if s.key != t.key {
+		if changes := hashing.Diff(s.manifest, t.manifest); len(changes) > 0 {
+			return changes[0].Path
+		}
+		return "the recipe"
+	}
+	for i := range s.tree.Files {
+		if s.tree.Files[i].ID != t.tree.Files[i].ID {
+			return s.tree.Files[i].Path
+		}
+	}
+	return ""
+}
+
+// statSection returns the stat section for all that trees have read.
+func statSection(trees ...*hashing.Tree) format.Stats {
+	dirs := map[string]*format.StatDir{}
+	dir := func(path string) *format.StatDir {
+		if dirs[path] == nil {
+			dirs[path] = &format.StatDir{Path: path}
+		}
+		return dirs[path]
+	}
+	for _, t := range trees {
+		for _, d := range t.Dirs {
+			sd := dir(d.Path)
+			sd.Check, sd.ID = true, d.ID
+		}
+		for i := range t.Files {
+			parent, name := path.Split(t.Files[i].Path)
+			sd := dir(strings.TrimSuffix(parent, "/"))
+			sd.Files = append(sd.Files, format.StatFile{Name: name, ID: t.Files[i].ID})
+		}
+	}
+	list := make([]format.StatDir, 0, len(dirs))
+	for _, p := range slices.Sorted(maps.Keys(dirs)) {
+		d := dirs[p]
+		slices.SortFunc(d.Files, func(a, b format.StatFile) int { return strings.Compare(a.Name, b.Name) })
+		d.Files = slices.CompactFunc(d.Files, func(a, b format.StatFile) bool { return a.Name == b.Name })
+		list = append(list, *d)
+	}
+	return format.EncodeStats(list)
+}

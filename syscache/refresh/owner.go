@@ -1,0 +1,120 @@
+package refresh
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ownership is whose install it is: who may write it, nobody else, may write
+// its cache and its configuration.
+type ownership struct {
+	uid, gid uint32
+	shared   bool // the group may write the root
+}
+
+// BecomeOwner makes this process, if it is root, the owner of the install at
+// root, for good: uid, gid, and no other groups. A builder that belongs to
+// somebody else then never runs as root, and what is written is theirs.
+// Where root is not the caller's uid, or owns the install, it does nothing.
+func BecomeOwner(root string) error {
+	fi, err := os.Stat(root)
+	if err != nil {
+		return fmt.Errorf("root %s: %w", root, errors.Unwrap(err))
+	}
+	st := fi.Sys().(*syscall.Stat_t)
+	if os.Geteuid() != 0 || st.Uid == 0 {
+		return nil
+	}
+	// The group first: afterwards we may not. The directory's group rather
+	// than the user database's, which a chroot may lack.
+	for _, step := range []func() error{
+		func() error { return syscall.Setgroups([]int{int(st.Gid)}) },
+		func() error { return syscall.Setresgid(int(st.Gid), int(st.Gid), int(st.Gid)) },
+		func() error { return syscall.Setresuid(int(st.Uid), int(st.Uid), int(st.Uid)) },
+	} {
+		if err := step(); err != nil {
+			return fmt.Errorf("become uid %d, who owns %s: %w", st.Uid, root, err)
+		}
+	}
+	if os.Geteuid() != int(st.Uid) || os.Getuid() != int(st.Uid) {
+		return fmt.Errorf("become uid %d, who owns %s: still uid %d", st.Uid, root, os.Geteuid())
+	}
+	return nil
+}
+
+// checkSelf refuses to refresh somebody else's install as root.
+func (o *ownership) checkSelf(root string) error {
+	if os.Geteuid() == 0 && o.uid != 0 {
+		return fmt.Errorf("%s belongs to uid %d: call BecomeOwner first, root does not run another user's builders", root, o.uid)
+	}
+	return nil
+}
+
+// check returns why what st is the stat of is not the install's own, or nil.
+func (o *ownership) check(st *unix.Stat_t, want uint32, what string) error {
+	sticky := want == unix.S_IFDIR && st.Mode&unix.S_ISVTX != 0
+	switch {
+	case st.Mode&unix.S_IFMT != want && want == unix.S_IFDIR:
+		return fmt.Errorf("%s is not a directory", what)
+	case st.Mode&unix.S_IFMT != want:
+		return fmt.Errorf("%s is not a regular file", what)
+	case st.Uid != 0 && st.Uid != o.uid && int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to uid %d, who neither is root nor owns the install", what, st.Uid)
+	case st.Mode&unix.S_IWOTH != 0 && !sticky:
+		return fmt.Errorf("everyone can write %s (mode %04o)", what, st.Mode&0o7777)
+	case st.Mode&unix.S_IWGRP != 0 && !sticky && (!o.shared || st.Gid != o.gid):
+		return fmt.Errorf("group %d can write %s (mode %04o)", st.Gid, what, st.Mode&0o7777)
+	}
+	return nil
+}
+
+// checkPath checks every directory below from, down to dir: whoever can write
+// one can replace what is in it. Only where dir is not below from, it begins
+// at /. In a sticky directory others can add, but not replace. The
+// error wraps fs.ErrNotExist at the first that does not exist.
+func (o *ownership) checkPath(from, dir string) error {
+	rel, err := filepath.Rel(from, dir)
+	if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
+		from, rel = "/", strings.TrimPrefix(dir, "/")
+	}
+	path := from
+	for name := range strings.SplitSeq(rel, "/") {
+		if name == "." || name == "" {
+			continue
+		}
+		path = filepath.Join(path, name)
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			return &fs.PathError{Op: "stat", Path: path, Err: err}
+		}
+		if err := o.check(&st, unix.S_IFDIR, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// The modes of what is published and of what only refreshers use.
+
+func (o *ownership) dirMode() fs.FileMode {
+	if o.shared {
+		return fs.ModeSetgid | 0o775
+	}
+	return 0o755
+}
+
+func (o *ownership) lockMode() fs.FileMode {
+	if o.shared {
+		return 0o660
+	}
+	return 0o600
+}
+
+const publicMode = 0o644

@@ -1,0 +1,303 @@
+package refresh
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/syscache/syscache/internal/format"
+)
+
+// This file makes directories, renames and syncs; nothing else does.
+
+// prepare makes the cache's directory, and vets every directory from the root
+// down to it.
+func (r *refresher) prepare() error {
+	dirs := r.dir + "/" + format.Generations
+	err := r.owner.checkPath(r.root, dirs)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = r.makeDirs(dirs); err == nil {
+			err = r.owner.checkPath(r.root, dirs)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("refresh %s: %w", r.c.Name, err)
+	}
+	return nil
+}
+
+// makeDirs makes dir and what is missing above it.
+func (r *refresher) makeDirs(dir string) error {
+	err := r.disk.Mkdir(dir, r.owner.dirMode())
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = r.makeDirs(filepath.Dir(dir)); err == nil {
+			err = r.disk.Mkdir(dir, r.owner.dirMode())
+		}
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil // another refresher's
+	}
+	if err != nil {
+		return err
+	}
+	return r.disk.SyncDir(filepath.Dir(dir))
+}
+
+// A token is a file that whoever invalidates removes: the refresher that then
+// wants to rename it finds out. It becomes the new pointer.
+type token struct {
+	path string
+	file file
+}
+
+func (r *refresher) takeToken() error {
+	path := r.dir + "/" + randomName(format.TokenPrefix)
+	f, err := r.disk.Create(path)
+	if err != nil {
+		return err
+	}
+	r.token = &token{path, f}
+	return nil
+}
+
+// dropToken removes the token if it was not published.
+func (r *refresher) dropToken() {
+	if r.token != nil {
+		r.token.file.Close()
+		r.disk.Remove(r.token.path)
+		r.token = nil
+	}
+}
+
+// publish makes p the cache's pointer, durably. All that p names must be
+// durable before (I6). If an error is returned the pointer is the old one, the
+// new one, or, after an invalidate, none.
+func (r *refresher) publish(p *format.Pointer) error {
+	b, err := p.Encode()
+	if err != nil {
+		return fmt.Errorf("publish %s: %w", r.c.Name, err)
+	}
+	t := r.token
+	if _, err := t.file.Write(b); err != nil {
+		return err
+	}
+	if err := t.file.Chmod(publicMode); err != nil {
+		return err
+	}
+	if err := t.file.Sync(); err != nil {
+		return err
+	}
+	// A refresher that looked at the inputs before we did, and that no lock
+	// stopped (I8), must not come after us.
+	if err := r.removeTokens(t.path); err != nil {
+		return err
+	}
+	err = r.disk.Rename(t.path, r.dir+"/"+format.Current)
+	if errors.Is(err, fs.ErrNotExist) {
+		return overtaken("it was invalidated meanwhile")
+	}
+	if err != nil {
+		return err
+	}
+	// The name is no longer ours to remove: it may be somebody else's by now.
+	t.file.Close()
+	r.token = nil
+	return r.disk.SyncDir(r.dir)
+}
+
+// markStale takes the pointer from readers, durably. A rename needs no space
+// on a full disk.
+func (r *refresher) markStale(before *published) error {
+	mine := ""
+	if r.token != nil {
+		mine = r.token.path
+	}
+	if err := r.removeTokens(mine); err != nil {
+		return err
+	}
+	if before == nil {
+		return nil
+	}
+	return markStale(r.disk, r.dir)
+}
+
+func markStale(d disk, dir string) error {
+	err := d.Rename(dir+"/"+format.Current, dir+"/"+format.Stale)
+	if err != nil {
+		return ignoreNotExist(err)
+	}
+	return d.SyncDir(dir)
+}
+
+// removeTokens removes the tokens of all refreshers but the one with mine.
+func (r *refresher) removeTokens(mine string) error {
+	return removeTokens(r.disk, r.dir, mine)
+}
+
+func removeTokens(d disk, dir, mine string) error {
+	names, err := namesWith(dir, format.TokenPrefix)
+	for _, name := range names {
+		if path := dir + "/" + name; path != mine {
+			if err := ignoreNotExist(d.Remove(path)); err != nil {
+				return err
+			}
+		}
+	}
+	return err
+}
+
+// Invalidate marks a cache stale: a refresh that is under way will not
+// publish, and no reader believes the cache until the next one. It takes no
+// lock and waits for nothing. A cache that was never built is no error.
+func (in *Install) Invalidate(cache string) error {
+	if !format.ValidCacheName(cache) {
+		return fmt.Errorf("invalidate: %q cannot be the name of a cache", cache)
+	}
+	if err := in.owner.checkSelf(in.root); err != nil {
+		return err
+	}
+	dir := in.cacheDir + "/" + cache
+	err := in.owner.checkPath(in.root, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = removeTokens(in.disk, dir, "")
+	}
+	if err == nil {
+		err = markStale(in.disk, dir)
+	}
+	if err != nil {
+		return fmt.Errorf("invalidate %s: %w", cache, err)
+	}
+	return nil
+}
+
+// InvalidateUndeclared invalidates every cache in the cache_dir that is not
+// declared any more, and returns their names.
+func (in *Install) InvalidateUndeclared() ([]string, error) {
+	var gone []string
+	names, err := in.built()
+	for _, name := range names {
+		if _, undeclared := in.cache(name); undeclared == nil {
+			continue
+		}
+		if _, e := os.Lstat(in.cacheDir + "/" + name + "/" + format.Current); e != nil {
+			continue
+		}
+		gone = append(gone, name)
+		err = errors.Join(err, in.Invalidate(name))
+	}
+	return gone, err
+}
+
+// built returns the names of the caches in the cache_dir.
+func (in *Install) built() ([]string, error) {
+	entries, err := os.ReadDir(in.cacheDir)
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() && format.ValidCacheName(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, ignoreNotExist(err)
+}
+
+// replace writes a file of the refresher's own that no reader opens, whole or
+// not at all. It is a memo: it is not synced.
+func (r *refresher) replace(name string, b []byte) error {
+	tmp := r.dir + "/" + randomName(format.ScratchPrefix)
+	f, err := r.disk.Create(tmp)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = r.disk.Rename(tmp, r.dir+"/"+name)
+	}
+	if err != nil {
+		r.disk.Remove(tmp)
+	}
+	return err
+}
+
+// install moves a generation that was built into its place, durably. What is
+// there already is moved aside first: a directory cannot be replaced by a
+// rename.
+func (r *refresher) install(staged, key string) error {
+	g := r.dir + "/" + format.Generations
+	place := r.dir + "/" + format.Generation(key)
+	err := r.disk.Rename(staged, place)
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTDIR) {
+		if err = r.disk.Rename(place, g+"/"+randomName(format.ScratchPrefix)); err == nil {
+			err = r.disk.Rename(staged, place)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return r.disk.SyncDir(g)
+}
+
+// sweep removes what a refresher that was killed left behind. It is called
+// under the lock.
+func (r *refresher) sweep() error {
+	if err := r.removeTokens(""); err != nil {
+		return err
+	}
+	for _, dir := range []string{r.dir, r.dir + "/" + format.Generations} {
+		names, err := namesWith(dir, format.ScratchPrefix)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := removeAll(r.disk, dir+"/"+name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func namesWith(dir, prefix string) ([]string, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	var found []string
+	for _, name := range names {
+		if strings.HasPrefix(name, prefix) {
+			found = append(found, name)
+		}
+	}
+	return found, err
+}
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// InvalidateAll invalidates every cache in an install's cache_dir. It reads no
+// configuration, so that a mistake there does not keep old data believed.
+func InvalidateAll(root string, o *LoadOptions) error {
+	in := &Install{disk: realDisk{}}
+	if err := in.locate(root, o.CacheDir); err != nil {
+		return err
+	}
+	names, err := in.built()
+	for _, name := range names {
+		err = errors.Join(err, in.Invalidate(name))
+	}
+	return err
+}

@@ -1,0 +1,303 @@
+package refresh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/syscache/syscache/hashing"
+	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/lock"
+	"github.com/syscache/syscache/syscache"
+)
+
+// Options modify Refresh. The zero value is useful.
+type Options struct {
+	// Force builds even where the key did not change. What was built before
+	// stays if it is the same.
+	Force bool
+	// Wait is how long to wait for another refresher; zero: not at all,
+	// negative: as long as the context allows.
+	Wait time.Duration
+	// Waiting is told once who holds the lock that is waited for.
+	Waiting func(lock.Holder)
+}
+
+// Outcome says what a refresh did.
+type Outcome string
+
+// The outcomes of a refresh.
+const (
+	Unchanged   Outcome = "unchanged"   // nothing was written
+	Recertified Outcome = "recertified" // a generation that was there is certified anew
+	Built       Outcome = "built"
+)
+
+// A Result is what a refresh did.
+type Result struct {
+	Cache    string
+	Outcome  Outcome
+	Key      syscache.Key
+	Rows     uint64 // of a table
+	Inputs   int
+	Hashed   int    // inputs whose content was read
+	Bytes    uint64 // of the generation
+	Duration time.Duration
+}
+
+// attempts bounds how often a refresh begins again because something changed
+// under it.
+const attempts = 3
+
+// Refresh brings a cache up to date: when it returns without an error, the
+// published generation is that of the inputs as they were at some moment
+// during the call, and durable. On an error the state is the old one or, where
+// the inputs changed, the old one marked stale.
+func (in *Install) Refresh(ctx context.Context, cache string, o *Options) (Result, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	start := time.Now()
+	c, err := in.cache(cache)
+	if err != nil {
+		return Result{Cache: cache}, err
+	}
+	if err := in.owner.checkSelf(in.root); err != nil {
+		return Result{Cache: cache}, err
+	}
+	r := &refresher{Install: in, c: c, dir: in.cacheDir + "/" + c.Name, force: o.Force}
+	if err := r.prepare(); err != nil {
+		return Result{Cache: cache}, err
+	}
+	l, err := lock.Acquire(ctx, r.dir+"/"+format.Lock, &lock.Options{
+		Mode: in.owner.lockMode(), Wait: o.Wait, Waiting: o.Waiting, Warn: in.warn,
+	})
+	if err != nil {
+		return Result{Cache: cache}, err
+	}
+	defer l.Release()
+	result, err := r.run(ctx)
+	result.Cache, result.Duration = cache, time.Since(start)
+	return result, err
+}
+
+// A refresher refreshes one cache, once.
+type refresher struct {
+	*Install
+	c     *Cache
+	dir   string // the cache's directory
+	force bool
+
+	token *token
+	state state
+	known *hashing.Inventory // nil until it is read
+}
+
+// errOvertaken says that something changed under an attempt: an input, or the
+// published state.
+var errOvertaken = errors.New("overtaken")
+
+func overtaken(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", errOvertaken, fmt.Sprintf(format, args...))
+}
+
+func (r *refresher) run(ctx context.Context) (Result, error) {
+	r.state = r.readState()
+	if err := r.sweep(); err != nil {
+		return Result{}, err
+	}
+	var err error
+	for range attempts {
+		var result Result
+		result, err = r.attempt(ctx)
+		r.dropToken()
+		if err == nil {
+			return result, r.tidy(result.Key)
+		}
+		if !errors.Is(err, errOvertaken) || ctx.Err() != nil {
+			break
+		}
+	}
+	if errors.Is(err, errOvertaken) {
+		err = fmt.Errorf("%s: %d attempts were %w", r.c.Name, attempts, err)
+	}
+	r.dropToken()
+	r.sweep()
+	r.recordFailure(err)
+	return Result{}, err
+}
+
+// attempt is one refresh from scan to publish. An error that wraps
+// errOvertaken means: begin again.
+func (r *refresher) attempt(ctx context.Context) (Result, error) {
+	before, err := r.readCurrent()
+	if err != nil {
+		return Result{}, err
+	}
+	// As long as the pointer that we found is still in its place, nobody has
+	// invalidated or published: it serves as our token, and a refresh that
+	// changes nothing writes nothing. Without one, our own has to be there
+	// before we look at the first input.
+	if before == nil {
+		if err := r.takeToken(); err != nil {
+			return Result{}, err
+		}
+	}
+	s, err := r.observe(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	if !r.force {
+		if p := r.unchanged(before, s); p != nil {
+			if !r.stillCurrent(before) {
+				return Result{}, overtaken("it was invalidated meanwhile")
+			}
+			return r.result(Unchanged, s, p), nil
+		}
+	}
+	if before != nil {
+		if err := r.takeToken(); err != nil {
+			return Result{}, err
+		}
+		if !r.stillCurrent(before) {
+			return Result{}, overtaken("it was invalidated meanwhile")
+		}
+	}
+	outcome := Recertified
+	g := r.existing(ctx, s.key)
+	if g == nil || r.force {
+		if g, s, err = r.rebuild(ctx, s, g, before); err != nil {
+			return Result{}, err
+		}
+		outcome = Built
+	}
+	p := r.pointer(s, g)
+	if err := r.publish(p); err != nil {
+		return Result{}, err
+	}
+	return r.result(outcome, s, p), nil
+}
+
+// rebuild builds the generation of s, and returns it with a snapshot that was
+// taken after it was built. old is the intact generation of the same key, if
+// there is one.
+func (r *refresher) rebuild(ctx context.Context, s *snapshot, old *generation, before *published) (*generation, *snapshot, error) {
+	if old == nil {
+		// From here on what readers have is known to be old.
+		if err := r.markStale(before); err != nil {
+			return nil, nil, err
+		}
+	}
+	r.saveInventory(s)
+	staged, err := r.build(ctx, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	after, err := r.observe(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if changed := s.changedInputs(after); changed != "" {
+		return nil, nil, overtaken("%s changed while the cache was built", changed)
+	}
+	after.hashed = max(after.hashed, s.hashed)
+	g, err := r.keep(staged, old, before)
+	return g, after, err
+}
+
+// published is a pointer as it is on disk.
+type published struct {
+	bytes   []byte
+	pointer *format.Pointer
+	id      format.Identity
+}
+
+// readCurrent returns the present pointer, nil if there is none or if it is of
+// no use.
+func (r *refresher) readCurrent() (*published, error) {
+	path := r.dir + "/" + format.Current
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, err
+	}
+	b, err := readAll(f, st.Size)
+	if err != nil {
+		return nil, err
+	}
+	cur := &published{bytes: b, id: format.IdentityOf(&st)}
+	if r.owner.check(&st, unix.S_IFREG, path) == nil && st.Mode&0o7777 == publicMode {
+		cur.pointer, _ = format.DecodePointer(b)
+	}
+	return cur, nil
+}
+
+// stillCurrent says whether the pointer is still the one that was read.
+func (r *refresher) stillCurrent(before *published) bool {
+	var st unix.Stat_t
+	err := unix.Lstat(r.dir+"/"+format.Current, &st)
+	return err == nil && format.IdentityOf(&st) == before.id
+}
+
+// unchanged returns the present pointer if it is, byte for byte, the one that
+// would be published now, and its generation is there.
+func (r *refresher) unchanged(before *published, s *snapshot) *format.Pointer {
+	if before == nil || before.pointer == nil || before.pointer.Key != s.key {
+		return nil
+	}
+	g := r.present(s.key)
+	if g == nil {
+		return nil
+	}
+	p := r.pointer(s, g)
+	if b, err := p.Encode(); err != nil || !bytes.Equal(b, before.bytes) {
+		return nil
+	}
+	return p
+}
+
+// pointer returns the pointer that certifies g with s.
+func (r *refresher) pointer(s *snapshot, g *generation) *format.Pointer {
+	p := &format.Pointer{
+		Kind:      r.c.kind(),
+		Cache:     r.c.Name,
+		Key:       s.key,
+		Meta:      g.digest,
+		Witnesses: s.witnesses,
+		HasStats:  r.c.Witness == nil,
+	}
+	if p.HasStats {
+		p.Stats = s.stats
+	}
+	if !r.internal {
+		p.Root = r.root
+	}
+	if p.Kind == format.KindTable {
+		p.TableSize = g.meta.Outputs[0].Size
+	}
+	return p
+}
+
+func (r *refresher) result(o Outcome, s *snapshot, p *format.Pointer) Result {
+	res := Result{Outcome: o, Key: s.key, Inputs: len(s.manifest.Inputs), Hashed: s.hashed}
+	if g := r.present(p.Key); g != nil {
+		res.Rows = g.meta.Rows
+		for _, o := range g.meta.Outputs {
+			res.Bytes += o.Size
+		}
+	}
+	return res
+}

@@ -1,0 +1,269 @@
+package refresh
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"container/heap"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"slices"
+
+	"github.com/syscache/syscache/internal/format"
+)
+
+// sortMemory is how many bytes of rows a rowSorter keeps before it spills
+// them into a file.
+const sortMemory = 48 << 20
+
+// A rowSorter sorts any number of rows by key, in bounded memory.
+type rowSorter struct {
+	disk   disk
+	dir    string // where runs are spilled
+	memory int
+	arena  []byte
+	rows   []sortedRow
+	runs   []string
+}
+
+// A sortedRow is a row in the arena, in the order it was emitted.
+type sortedRow struct {
+	at   int // offset of the key in the arena
+	key  uint32
+	val  uint32
+	line uint64
+}
+
+func newRowSorter(d disk, dir string) *rowSorter {
+	return &rowSorter{disk: d, dir: dir, memory: sortMemory}
+}
+
+// add adds a row, which came as the line-th.
+func (s *rowSorter) add(key, value []byte, line uint64) error {
+	switch {
+	case len(key) > format.MaxKey:
+		return fmt.Errorf("row %d: the key is %d bytes long, and at most %d are allowed", line, len(key), format.MaxKey)
+	case len(value) > format.MaxValue:
+		return fmt.Errorf("row %d: the value is %d bytes long, and at most %d are allowed", line, len(value), format.MaxValue)
+	}
+	const overhead = 24
+	if len(s.rows) > 0 && len(s.arena)+len(key)+len(value)+overhead*len(s.rows) > s.memory {
+		if err := s.spill(); err != nil {
+			return err
+		}
+	}
+	s.rows = append(s.rows, sortedRow{len(s.arena), uint32(len(key)), uint32(len(value)), line})
+	s.arena = append(append(s.arena, key...), value...)
+	return nil
+}
+
+func (s *rowSorter) keyOf(r sortedRow) []byte { return s.arena[r.at : r.at+int(r.key)] }
+
+func (s *rowSorter) valueOf(r sortedRow) []byte {
+	start := r.at + int(r.key)
+	return s.arena[start : start+int(r.val)]
+}
+
+func (s *rowSorter) sort() {
+	byKey := func(a, b sortedRow) int {
+		if c := bytes.Compare(s.keyOf(a), s.keyOf(b)); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.line, b.line)
+	}
+	if !slices.IsSortedFunc(s.rows, byKey) {
+		slices.SortFunc(s.rows, byKey)
+	}
+}
+
+// spill writes the rows in memory to a run of their own, sorted.
+func (s *rowSorter) spill() error {
+	s.sort()
+	path := fmt.Sprintf("%s/run-%d", s.dir, len(s.runs))
+	f, err := s.disk.Create(path)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	for _, r := range s.rows {
+		var h [16]byte
+		binary.LittleEndian.PutUint32(h[0:], r.key)
+		binary.LittleEndian.PutUint32(h[4:], r.val)
+		binary.LittleEndian.PutUint64(h[8:], r.line)
+		w.Write(h[:])
+		w.Write(s.arena[r.at : r.at+int(r.key)+int(r.val)])
+	}
+	err = w.Flush()
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	s.runs = append(s.runs, path)
+	s.arena, s.rows = s.arena[:0], s.rows[:0]
+	return err
+}
+
+// A mergedRow is a row at the head of a run.
+type mergedRow struct {
+	key, value []byte
+	line       uint64
+}
+
+// sorted yields all rows in the order of their keys, and an error for the
+// second row with one key. The slices are valid until the next row.
+func (s *rowSorter) sorted() iter.Seq2[mergedRow, error] {
+	return func(yield func(mergedRow, error) bool) {
+		s.sort()
+		if len(s.runs) == 0 {
+			yieldUnique(s.inMemory(), yield)
+			return
+		}
+		m := &merge{}
+		defer m.close()
+		for _, path := range s.runs {
+			if err := m.open(path); err != nil {
+				yield(mergedRow{}, err)
+				return
+			}
+		}
+		next, stop := iter.Pull2(s.inMemory())
+		defer stop()
+		if err := m.add(func() (mergedRow, bool, error) { r, err, ok := next(); return r, ok, err }); err != nil {
+			yield(mergedRow{}, err)
+			return
+		}
+		yieldUnique(m.all(), yield)
+	}
+}
+
+func (s *rowSorter) inMemory() iter.Seq2[mergedRow, error] {
+	return func(yield func(mergedRow, error) bool) {
+		for _, r := range s.rows {
+			if !yield(mergedRow{s.keyOf(r), s.valueOf(r), r.line}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// yieldUnique passes rows on up to the first whose key is that of the row
+// before.
+func yieldUnique(rows iter.Seq2[mergedRow, error], yield func(mergedRow, error) bool) {
+	var last []byte
+	var line uint64
+	for r, err := range rows {
+		if err == nil && line > 0 && bytes.Equal(r.key, last) {
+			err = &duplicateError{quote(r.key), line, r.line}
+		}
+		if !yield(r, err) || err != nil {
+			return
+		}
+		last, line = append(last[:0], r.key...), r.line
+	}
+}
+
+// A duplicateError is a builder's mistake: two rows with one key.
+type duplicateError struct {
+	key           string
+	first, second uint64
+}
+
+func (e *duplicateError) Error() string {
+	return fmt.Sprintf("row %d has the key %s of row %d", e.second, e.key, e.first)
+}
+
+// merge is a heap of the runs' heads.
+type merge struct {
+	heads []*head
+	files []*os.File
+}
+
+type head struct {
+	mergedRow
+	next func() (mergedRow, bool, error)
+}
+
+func (m *merge) Len() int      { return len(m.heads) }
+func (m *merge) Swap(i, j int) { m.heads[i], m.heads[j] = m.heads[j], m.heads[i] }
+func (m *merge) Push(x any)    { m.heads = append(m.heads, x.(*head)) }
+func (m *merge) Pop() any {
+	last := m.heads[len(m.heads)-1]
+	m.heads = m.heads[:len(m.heads)-1]
+	return last
+}
+
+func (m *merge) Less(i, j int) bool {
+	a, b := m.heads[i], m.heads[j]
+	if c := bytes.Compare(a.key, b.key); c != 0 {
+		return c < 0
+	}
+	return a.line < b.line
+}
+
+func (m *merge) add(next func() (mergedRow, bool, error)) error {
+	r, ok, err := next()
+	if ok && err == nil {
+		heap.Push(m, &head{r, next})
+	}
+	return err
+}
+
+func (m *merge) open(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	m.files = append(m.files, f)
+	br := bufio.NewReaderSize(f, 256<<10)
+	var b []byte
+	return m.add(func() (mergedRow, bool, error) {
+		var h [16]byte
+		if _, err := io.ReadFull(br, h[:]); err == io.EOF {
+			return mergedRow{}, false, nil
+		} else if err != nil {
+			return mergedRow{}, false, err
+		}
+		k, v := binary.LittleEndian.Uint32(h[0:]), binary.LittleEndian.Uint32(h[4:])
+		b = slices.Grow(b[:0], int(k)+int(v))[:int(k)+int(v)]
+		_, err := io.ReadFull(br, b)
+		return mergedRow{b[:k], b[k:], binary.LittleEndian.Uint64(h[8:])}, true, err
+	})
+}
+
+func (m *merge) all() iter.Seq2[mergedRow, error] {
+	return func(yield func(mergedRow, error) bool) {
+		for len(m.heads) > 0 {
+			h := m.heads[0]
+			if !yield(h.mergedRow, nil) {
+				return
+			}
+			r, ok, err := h.next()
+			switch {
+			case err != nil:
+				yield(mergedRow{}, err)
+				return
+			case ok:
+				h.mergedRow = r
+				heap.Fix(m, 0)
+			default:
+				heap.Pop(m)
+			}
+		}
+	}
+}
+
+func (m *merge) close() {
+	for _, f := range m.files {
+		f.Close()
+	}
+}
+
+// quote shows a key in a message: harmless, and not longer than a line.
+func quote(key []byte) string {
+	if len(key) > 60 {
+		return fmt.Sprintf("%q...", key[:60])
+	}
+	return fmt.Sprintf("%q", key)
+}

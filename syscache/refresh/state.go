@@ -1,0 +1,153 @@
+package refresh
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/syscache/syscache/hashing"
+	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/syscache"
+)
+
+// state is the refresher's memory between refreshes. Losing it costs nothing
+// but time: superseded generations then stay for another while.
+type state struct {
+	// Retired says since when, in seconds since the epoch, each generation is
+	// not the published one.
+	Retired map[string]int64 `json:"retired,omitempty"`
+	Failure *Failure         `json:"failure,omitempty"`
+}
+
+// A Failure is why the last refresh failed.
+type Failure struct {
+	Time    time.Time `json:"time"`
+	Message string    `json:"message"`
+	Stderr  string    `json:"stderr,omitempty"`
+}
+
+func (r *refresher) readState() (s state) {
+	b, err := os.ReadFile(r.dir + "/" + format.State)
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	if err != nil {
+		s = state{}
+	}
+	return s
+}
+
+// saveState writes s if it is not what is there. Failing to is no failure of
+// the refresh.
+func (r *refresher) saveState(s state) {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return
+	}
+	if old, err := os.ReadFile(r.dir + "/" + format.State); err == nil && bytes.Equal(old, b) {
+		return
+	}
+	r.replace(format.State, b)
+}
+
+func (r *refresher) recordFailure(err error) {
+	f := &Failure{Time: time.Now().UTC().Truncate(time.Second), Message: err.Error()}
+	var b *BuildError
+	if errors.As(err, &b) {
+		f.Stderr = b.Stderr
+	}
+	s := r.state
+	s.Failure = f
+	r.saveState(s)
+}
+
+// inventory returns the digests that the last refresh of this cache knew.
+func (r *refresher) inventory() *hashing.Inventory {
+	if r.known == nil {
+		r.known = &hashing.Inventory{}
+		if b, err := os.ReadFile(r.dir + "/" + format.Inventory); err == nil {
+			if known, err := hashing.DecodeInventory(b); err == nil {
+				r.known = known
+			}
+		}
+	}
+	return r.known
+}
+
+// saveInventory writes the digests that s knows, so that the next refresh,
+// even after this one failed, need not read those files again.
+func (r *refresher) saveInventory(*snapshot) {
+	if b := r.known.Encode(); len(b) > 0 {
+		r.replace(format.Inventory, b)
+	}
+}
+
+// tidy is what follows a refresh that succeeded: key is the generation that is
+// published. Where there is nothing to do it writes nothing.
+func (r *refresher) tidy(key syscache.Key) error {
+	if err := ignoreNotExist(lstatAndRemove(r.disk, r.dir+"/"+format.Stale)); err != nil {
+		return err
+	}
+	retired, err := r.collect(key)
+	if err != nil {
+		return err
+	}
+	r.saveState(state{Retired: retired})
+	return nil
+}
+
+// collect removes the generations that were superseded long enough ago, and
+// returns since when the others are. Readers may still have one open: what
+// they hold stays until they close it.
+func (r *refresher) collect(key syscache.Key) (map[string]int64, error) {
+	entries, err := os.ReadDir(r.dir + "/" + format.Generations)
+	if err != nil {
+		return nil, err
+	}
+	keep := int64(r.c.Keep / time.Second)
+	if r.c.Keep == 0 {
+		keep = int64(defaultKeep / time.Second)
+	}
+	retired := map[string]int64{}
+	for _, e := range entries {
+		name := e.Name()
+		if _, err := syscache.ParseKey(name); err != nil || name == key.String() {
+			continue
+		}
+		since, known := r.state.Retired[name]
+		if !known || since > now() { // the clock was set back
+			since = now()
+		}
+		if now()-since < keep {
+			retired[name] = since
+			continue
+		}
+		if err := r.discard(name); err != nil {
+			return nil, err
+		}
+	}
+	return retired, nil
+}
+
+// discard removes a generation. It is renamed first: no reader may find half
+// of one.
+func (r *refresher) discard(name string) error {
+	scratch := r.dir + "/" + format.Generations + "/" + randomName(format.ScratchPrefix)
+	if err := r.disk.Rename(r.dir+"/"+format.Generation(name), scratch); err != nil {
+		return err
+	}
+	return removeAll(r.disk, scratch)
+}
+
+// lstatAndRemove removes path if it exists, and does not even try if not: a
+// read-only file system would fail the attempt.
+func lstatAndRemove(d disk, path string) error {
+	if _, err := os.Lstat(path); err != nil {
+		return err
+	}
+	return d.Remove(path)
+}
+
+func now() int64 { return time.Now().Unix() }

@@ -1,0 +1,167 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/syscache"
+)
+
+// Status is what a reader finds of one cache, and what a refresher left.
+type Status struct {
+	Cache      string
+	Err        error        // nil: fresh; else the *syscache.Error a reader gets
+	Generation syscache.Key // zero if there is none
+	Rows       int
+	Witness    string   // what certifies it, in words
+	Declared   bool     // by the configuration that was loaded
+	Failure    *Failure // of the last refresh; nil also where we may not read it
+}
+
+// Status returns the status of a cache, from a reader's point of view: it
+// does not scan the inputs.
+func (in *Install) Status(cache string) Status {
+	s := Status{Cache: cache}
+	_, err := in.cache(cache)
+	s.Declared = err == nil
+	r, err := syscache.Open(in.root, cache, in.readOptions(false))
+	s.Err = err
+	if err != nil {
+		// What is there all the same, for who accepts it.
+		r, err = syscache.Open(in.root, cache, in.readOptions(true))
+	}
+	if err == nil {
+		s.Generation, s.Rows = r.Generation(), r.Len()
+		r.Close()
+	}
+	if format.ValidCacheName(cache) {
+		ref := &refresher{Install: in, dir: in.cacheDir + "/" + cache}
+		s.Failure = ref.readState().Failure
+		s.Witness = ref.describeWitness()
+	}
+	return s
+}
+
+// Statuses returns the status of every cache that is declared or there.
+func (in *Install) Statuses() ([]Status, error) {
+	there, err := in.built()
+	names := append(in.Names(), there...)
+	slices.Sort(names)
+	var all []Status
+	for _, name := range slices.Compact(names) {
+		all = append(all, in.Status(name))
+	}
+	return all, err
+}
+
+func (in *Install) readOptions(stale bool) *syscache.ReadOptions {
+	o := &syscache.ReadOptions{AllowStale: stale, CacheDirs: []string{in.cacheDir}}
+	if in.internal {
+		o.CacheDirs = []string{format.Join(in.root, format.CacheDir), format.Join(in.root, format.ImageCacheDir)}
+	}
+	return o
+}
+
+// describeWitness says what the published pointer is certified by.
+func (r *refresher) describeWitness() string {
+	cur, err := r.owner.readPublished(r.dir + "/" + format.Current)
+	if err != nil {
+		if cur, err = r.owner.readPublished(r.dir + "/" + format.Stale); err != nil {
+			return ""
+		}
+	}
+	p, err := format.DecodePointer(cur)
+	switch {
+	case err != nil:
+		return ""
+	case p.HasStats:
+		dirs, files := p.Stats.Counts()
+		return fmt.Sprintf("%d inputs in %d directories", files, dirs)
+	case len(p.Witnesses) == 0:
+		return "none"
+	case len(p.Witnesses) == 1:
+		return p.Witnesses[0].Path
+	}
+	return fmt.Sprintf("%s and %d more", p.Witnesses[0].Path, len(p.Witnesses)-1)
+}
+
+// Verify reads the whole published generation of a cache and returns nil if
+// every byte is as it was written. Whether it is fresh is not asked.
+func (in *Install) Verify(ctx context.Context, cache string) error {
+	fail := func(sentinel, err error, hint string) error {
+		e := &syscache.Error{Op: "verify", Root: in.root, Cache: quoteName(cache), Err: sentinel, Hint: hint}
+		if err != nil {
+			e.Detail = err.Error()
+		}
+		return e
+	}
+	r, err := syscache.Open(in.root, cache, in.readOptions(true))
+	if err != nil {
+		var e *syscache.Error
+		if errors.As(err, &e) {
+			e.Op = "verify"
+		}
+		return err
+	}
+	key := r.Generation()
+	r.Close()
+	dir, err := in.generationDir(cache, key)
+	if err != nil {
+		return fail(syscache.ErrMissing, err, "")
+	}
+	hint := "who may write the install can run: syscache --root " + in.root + " refresh --force " + cache
+	g, err := in.owner.openGeneration(dir, key)
+	if err == nil {
+		err = in.matchesPointer(cache, g)
+	}
+	if err == nil {
+		err = g.verify(ctx, key)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscache.ErrUntrusted):
+		return fail(syscache.ErrUntrusted, errors.Unwrap(err), hint)
+	case errors.Is(err, syscache.ErrTooNew):
+		return fail(syscache.ErrTooNew, err, "")
+	case errors.Is(err, syscache.ErrCorrupt):
+		return fail(syscache.ErrCorrupt, err, hint)
+	}
+	return fail(err, nil, "")
+}
+
+// generationDir returns where the generation of key is.
+func (in *Install) generationDir(cache string, key syscache.Key) (string, error) {
+	var err error
+	for _, d := range in.readOptions(false).CacheDirs {
+		dir := d + "/" + cache + "/" + format.Generation(key.String())
+		if _, e := os.Lstat(dir); e == nil {
+			return dir, nil
+		} else if err == nil {
+			err = e
+		}
+	}
+	return "", err
+}
+
+// matchesPointer checks that g's meta is the one that the pointer names.
+func (in *Install) matchesPointer(cache string, g *generation) error {
+	for _, d := range in.readOptions(false).CacheDirs {
+		for _, name := range []string{format.Current, format.Stale} {
+			b, err := in.owner.readPublished(d + "/" + cache + "/" + name)
+			if err != nil {
+				continue
+			}
+			p, err := format.DecodePointer(b)
+			if err == nil && p.Meta != g.digest {
+				err = fmt.Errorf("%w: %s/%s is not the one that %s names", format.ErrCorrupt, g.dir, format.Meta, name)
+			}
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,139 @@
+package refresh
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+
+	"github.com/syscache/syscache/internal/format"
+)
+
+// writeTable writes the table of rows, which come sorted and unique, to a new
+// file f. It keeps 8 bytes a row in memory. What it writes depends on the
+// rows and the key alone (I9).
+//
+// The hash index is placed in one pass over the slots in ascending order:
+// each at its home position, or after its predecessor. Nothing is ever moved,
+// so keys chosen to share one hash cost no more than others.
+func writeTable(f file, key [32]byte, rows iter.Seq2[mergedRow, error]) (format.TableHeader, error) {
+	h := format.TableHeader{Key: key}
+	w := bufio.NewWriterSize(f, 1<<20)
+	w.Write(make([]byte, format.TableHeaderSize))
+	slots, order, err := writeRows(w, &h, rows)
+	if err != nil {
+		return h, err
+	}
+	slices.Sort(slots) // by hash, then offset: the order of the keys
+	h.Homes = format.Homes(h.Rows)
+	h.Slots, h.MaxDisplacement = place(slots, h.Homes)
+	p := &pageWriter{w: w}
+	next := uint64(0)
+	for _, s := range slots {
+		at := max(next, format.HomeOf(format.SlotHash(s), h.Homes))
+		p.zeros(format.SlotSize * (at - next))
+		p.u64(s)
+		next = at + 1
+	}
+	p.zeros(format.SlotSize * (h.Slots - next))
+	for _, o := range order {
+		p.u32(o)
+	}
+	if err := p.finish(); err != nil {
+		return h, err
+	}
+	_, err = f.WriteAt(h.Encode(), 0)
+	return h, err
+}
+
+// writeRows writes the rows and returns their slots and the order entries.
+func writeRows(w io.Writer, h *format.TableHeader, rows iter.Seq2[mergedRow, error]) (slots []uint64, order []uint32, err error) {
+	offset := uint64(format.TableHeaderSize)
+	var b []byte
+	for r, err := range rows {
+		if err != nil {
+			return nil, nil, err
+		}
+		b = format.AppendRow(b[:0], r.key, r.value)
+		if !format.RowFits(offset, uint64(len(b))) {
+			return nil, nil, fmt.Errorf("row %d: the table would be larger than 32 GiB", r.line)
+		}
+		if h.Rows%format.RowsPerOrder == 0 {
+			order = append(order, uint32(offset/8))
+		}
+		slots = append(slots, format.Slot(format.Checksum(r.key), offset))
+		if _, err := w.Write(b); err != nil {
+			return nil, nil, err
+		}
+		h.Rows++
+		offset += uint64(len(b))
+	}
+	h.RowsEnd = offset
+	return slots, order, nil
+}
+
+// place returns how many slots the index needs, and the largest displacement.
+func place(slots []uint64, homes uint64) (n uint64, displacement uint32) {
+	next := uint64(0)
+	for _, s := range slots {
+		home := format.HomeOf(format.SlotHash(s), homes)
+		at := max(next, home)
+		displacement = max(displacement, uint32(at-home))
+		next = at + 1
+	}
+	return max(next, homes), displacement
+}
+
+// pageWriter writes the index and keeps the checksum of each page.
+type pageWriter struct {
+	w    *bufio.Writer
+	page []byte
+	sums []byte
+	err  error
+}
+
+func (p *pageWriter) u64(v uint64) {
+	p.page = binary.LittleEndian.AppendUint64(p.page, v)
+	p.full()
+}
+
+func (p *pageWriter) u32(v uint32) {
+	p.page = binary.LittleEndian.AppendUint32(p.page, v)
+	p.full()
+}
+
+// zeros writes n zeros, a multiple of a slot's size.
+func (p *pageWriter) zeros(n uint64) {
+	for ; n > 0; n -= format.SlotSize {
+		p.u64(0)
+	}
+}
+
+// full ends the page if it has its size. Slots and order entries divide a
+// page evenly, so none is split.
+func (p *pageWriter) full() {
+	if len(p.page) >= format.PageSize {
+		p.flush(format.PageSize)
+	}
+}
+
+func (p *pageWriter) flush(n int) {
+	p.sums = binary.LittleEndian.AppendUint32(p.sums, format.Checksum(p.page[:n]))
+	if _, err := p.w.Write(p.page[:n]); p.err == nil {
+		p.err = err
+	}
+	p.page = append(p.page[:0], p.page[n:]...)
+}
+
+func (p *pageWriter) finish() error {
+	if len(p.page) > 0 {
+		p.flush(len(p.page))
+	}
+	p.w.Write(p.sums)
+	if err := p.w.Flush(); p.err == nil {
+		p.err = err
+	}
+	return p.err
+}

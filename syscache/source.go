@@ -1,0 +1,116 @@
+package syscache
+
+import (
+	"errors"
+	"io"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// mapAfter is the number of look-ups answered with pread before the file is
+// mapped: a mapping's first faults cost more than a few reads do, and less
+// than many.
+const mapAfter = 16
+
+// source is a published file that is open for reading: first with pread,
+// after some use mapped, unless a mapping could be cut under us.
+type source struct {
+	fd    int
+	size  uint64
+	uses  atomic.Int32
+	once  sync.Once
+	bytes atomic.Pointer[[]byte] // the mapping, once there is one
+}
+
+// mapped returns the mapping, or nil while there is none.
+func (s *source) mapped() []byte {
+	if b := s.bytes.Load(); b != nil {
+		return *b
+	}
+	return nil
+}
+
+// use counts n uses and maps the file when it is worth it.
+func (s *source) use(n int32) {
+	if s.bytes.Load() == nil && s.uses.Load() >= 0 && s.uses.Add(n) > mapAfter {
+		s.once.Do(s.mmap)
+	}
+}
+
+func (s *source) mmap() {
+	s.uses.Store(-1 << 31) // no more counting, whatever comes of it
+	if s.size == 0 || s.size != uint64(int(s.size)) || !mappable(s.fd) {
+		return
+	}
+	b, err := unix.Mmap(s.fd, 0, int(s.size), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return // pread serves as well
+	}
+	s.bytes.Store(&b)
+}
+
+// read returns n bytes at off, or what there is of them: less only at the end
+// of the file. It allocates unless the file is mapped.
+func (s *source) read(off, n uint64) ([]byte, error) {
+	if off >= s.size {
+		return nil, nil
+	}
+	n = min(n, s.size-off)
+	if b := s.mapped(); b != nil {
+		return b[off : off+n : off+n], nil
+	}
+	b := make([]byte, n)
+	return b, s.pread(b, off)
+}
+
+func (s *source) pread(b []byte, off uint64) error {
+	for len(b) > 0 {
+		n, err := unix.Pread(s.fd, b, int64(off))
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return err
+		case n == 0:
+			return io.ErrUnexpectedEOF // shorter than when it was opened
+		}
+		b, off = b[n:], off+uint64(n)
+	}
+	return nil
+}
+
+func (s *source) close() error {
+	var err error
+	if b := s.bytes.Swap(nil); b != nil {
+		err = unix.Munmap(*b)
+	}
+	if s.fd >= 0 {
+		err = errors.Join(err, unix.Close(s.fd))
+		s.fd = -1
+	}
+	return err
+}
+
+// guarded runs f, which reads s, and returns a fault in a mapping (a file cut by something
+// that does not keep I5, a disk that fails) as an error instead of the
+// program's death.
+func (s *source) guarded(f func() error) (err error) {
+	if s.mapped() == nil {
+		return f()
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			if _, fault := p.(interface{ Addr() uintptr }); !fault {
+				panic(p)
+			}
+			err = errCut
+		}
+	}()
+	return f()
+}
+
+var errCut = errors.New("the file was cut while it was mapped")

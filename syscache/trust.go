@@ -1,0 +1,84 @@
+package syscache
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// overflowUID is the owner that a user namespace shows for every uid it does
+// not map.
+const overflowUID = 65534
+
+// trust decides whom a reader believes. It costs no system call where all is
+// owned by root and writable by its owner alone.
+type trust struct {
+	root     string
+	uids     []int // the caller's
+	internal bool  // the cache_dir lies in the root
+
+	rootStat unix.Stat_t
+	rootErr  error
+	known    bool // rootStat and rootErr are set
+}
+
+// check returns why what st is the stat of cannot be trusted, or nil.
+func (t *trust) check(st *unix.Stat_t, want uint32, what string) error {
+	switch {
+	case st.Mode&unix.S_IFMT != want:
+		return fmt.Errorf("%s is not a %s", what, typeName(want))
+	case st.Mode&0o002 != 0:
+		return fmt.Errorf("%s can be written by everyone (mode %04o)", what, st.Mode&0o7777)
+	case !t.owner(st.Uid):
+		return fmt.Errorf("%s belongs to uid %d, who is neither root, nor the owner of %s, nor you", what, st.Uid, t.root)
+	case st.Mode&0o020 != 0 && !t.group(st.Gid):
+		return fmt.Errorf("%s can be written by group %d (mode %04o), and %s cannot", what, st.Gid, st.Mode&0o7777, t.root)
+	}
+	return nil
+}
+
+func (t *trust) owner(uid uint32) bool {
+	if uid == 0 {
+		return true
+	}
+	for _, u := range t.uids {
+		if int(uid) == u {
+			return true
+		}
+	}
+	if uid == overflowUID && !t.internal {
+		return false
+	}
+	if st, err := t.stat(); err == nil && st.Uid == uid {
+		return true
+	}
+	return uid != overflowUID && int(uid) == unix.Geteuid()
+}
+
+func (t *trust) group(gid uint32) bool {
+	st, err := t.stat()
+	return err == nil && st.Mode&0o020 != 0 && st.Gid == gid
+}
+
+func (t *trust) stat() (*unix.Stat_t, error) {
+	if !t.known {
+		t.rootErr = ignoringEINTR(func() error { return unix.Stat(t.root, &t.rootStat) })
+		t.known = true
+	}
+	return &t.rootStat, t.rootErr
+}
+
+func typeName(format uint32) string {
+	if format == unix.S_IFDIR {
+		return "directory"
+	}
+	return "regular file"
+}
+
+func ignoringEINTR(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
+	}
+}
