@@ -2,6 +2,7 @@ package hashing
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -210,25 +211,24 @@ func initial(globs []*glob) []state {
 	return states
 }
 
-// wants returns the name that is all that s asks of a directory, "" if the
-// directory must be listed.
-func (s *state) wants() string {
-	if !s.deep && s.glob.parts[s.at].literal {
-		return s.glob.parts[s.at].text
+// wanted returns the names that are all that states ask of a directory, sorted,
+// or false if the directory must be listed.
+func wanted(states []state) (names []string, ok bool) {
+	for i := range states {
+		st := &states[i]
+		if st.deep || !st.glob.parts[st.at].literal {
+			return nil, false
+		}
+		names = append(names, st.glob.parts[st.at].text)
 	}
-	return ""
+	slices.Sort(names)
+	return slices.Compact(names), true
 }
 
-// last says whether nothing may follow the component that s wants next.
-func (s *state) last() bool { return s.at+1 == len(s.glob.parts) && s.glob.tail == "" }
-
-// prefix says whether the component that s wants next belongs to the literal
+// literalSoFar says whether the part that st wants next belongs to the literal
 // prefix of its pattern.
-func (s *state) prefix() bool {
-	if s.deep {
-		return false
-	}
-	for _, p := range s.glob.parts[:s.at+1] {
+func (st *state) literalSoFar() bool {
+	for _, p := range st.glob.parts[:st.at+1] {
 		if !p.literal {
 			return false
 		}
@@ -238,45 +238,76 @@ func (s *state) prefix() bool {
 
 // A step is what patterns make of one name in a directory.
 type step struct {
+	path  string
 	file  bool    // it is an input, if it is a file or a link
 	below []state // what may lie below it, if it is a directory
-	// prefix is the pattern that names it as a directory to go through, and
-	// only the pattern that names it as a file, neither by wild-cards.
-	prefix, only string
+	// The patterns that name it without wild-cards, "" if none does: as a
+	// directory to go through, and as a file.
+	through, only string
 }
 
 // advance returns what states make of name in the directory at dir.
-func advance(states []state, dir, name string) (s step) {
-	if allDeep(states) {
-		s.below = states // the usual case costs nothing
+func advance(states []state, dir, name string) step {
+	s := step{path: join(dir, name)}
+	if allDeep(states) { // the usual case: nothing to allocate
+		s.below = states
+		for i := 0; i < len(states) && !s.file; i++ {
+			s.file = states[i].glob.matchTail(s.path[states[i].from:])
+		}
+		return s
 	}
-	path := join(dir, name)
 	for i := range states {
-		st := &states[i]
-		if st.deep {
-			s.file = s.file || st.glob.matchTail(path[st.from:])
-			if !sameSlice(s.below, states) {
-				s.below = append(s.below, *st)
-			}
-			continue
+		if st := &states[i]; st.deep {
+			s.file = s.file || st.glob.matchTail(s.path[st.from:])
+			s.below = append(s.below, *st)
+		} else if st.glob.parts[st.at].match(name) {
+			s.take(st)
 		}
-		if !st.glob.parts[st.at].match(name) {
-			continue
-		}
-		if st.prefix() {
-			s.note(st)
-		}
-		if st.last() {
-			s.file = true
-			continue
-		}
-		next := state{glob: st.glob, at: st.at + 1}
-		if next.at == len(st.glob.parts) {
-			next.deep, next.from = true, len(path)+1
-			// As doublestar has it: a/** matches a.
-			s.file = s.file || st.glob.tail == "**"
-		}
-		s.below = append(s.below, next)
 	}
 	return s
+}
+
+// take takes the part that st wants next, which has matched.
+func (s *step) take(st *state) {
+	last := st.at+1 == len(st.glob.parts) && st.glob.tail == ""
+	if st.literalSoFar() {
+		if last {
+			s.only = st.glob.pattern
+		} else {
+			s.through = st.glob.pattern
+		}
+	}
+	if last {
+		s.file = true
+		return
+	}
+	next := state{glob: st.glob, at: st.at + 1}
+	if next.at == len(st.glob.parts) {
+		next.deep, next.from = true, len(s.path)+1
+		// As doublestar has it: a/** matches a.
+		s.file = s.file || st.glob.tail == "**"
+	}
+	s.below = append(s.below, next)
+}
+
+func allDeep(states []state) bool {
+	for i := range states {
+		if !states[i].deep {
+			return false
+		}
+	}
+	return true
+}
+
+func join(dir, name string) string {
+	if dir == "" {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// CheckPattern returns an error if pattern cannot be a Scan's.
+func CheckPattern(pattern string) error {
+	_, err := newGlob(pattern)
+	return err
 }

@@ -2,7 +2,10 @@ package hashing
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -10,108 +13,132 @@ import (
 	"github.com/syscache/syscache/internal/format"
 )
 
-// An identity is worth recording only once it has settled: when a later change
-// is sure to give the file another ctime. Kernels stamp files with the time of
-// the last tick, so that takes at least a tick: 10 ms where HZ is 100. Whole
-// seconds in both times are a sign of a file system that keeps no fractions,
-// two seconds the coarsest that there is (FAT).
-const (
-	tick       = 20 * time.Millisecond
-	coarseTick = 2 * time.Second
-	// future is how far ahead of our clock a time may be, and be waited for.
-	future = time.Second
-)
+// ErrChanging is the error of reading something that changed each time it was
+// looked at.
+var ErrChanging = errors.New("it changes while it is read")
 
-// settled returns how long after begin, when reading the file began, reading
-// it would have made its identity worth recording: 0 if it is, negative if
-// waiting does not help.
-func settled(id format.Identity, begin time.Time) time.Duration {
-	if id.Ctime == 0 {
-		return -1
-	}
-	needs := tick
-	if id.Ctime%int64(time.Second) == 0 && id.Mtime%int64(time.Second) == 0 {
-		needs = coarseTick
-	}
-	ctime := time.Unix(0, id.Ctime)
-	if ctime.Sub(begin) > future {
-		return -1
-	}
-	return max(0, ctime.Add(needs).Sub(begin))
-}
-
-// settle returns how long to wait before another scan finds all times settled,
-// 0 if they are. What waiting does not help, and when it is the last scan all
-// that has not settled, loses its identity.
-func (t *Tree) settle(begin time.Time, last bool) (wait time.Duration) {
-	visit := func(id *format.Identity) {
-		switch need := settled(*id, begin); {
-		case need < 0 || need > 0 && last:
-			*id = format.Identity{}
-		case need > 0:
-			wait = max(wait, need-time.Since(begin), time.Millisecond)
-			*id = format.Identity{} // not for the inventory of the next scan
+// Settle waits until the time stamps of the file at path, relative to root,
+// and, if it is a directory, of its entries are old enough that every later
+// change moves one: what is observed after that, and only that, may be recorded
+// under its identity. It returns false if the times can certify nothing: they
+// are zero or lie in the future. A path that does not exist has settled.
+func Settle(ctx context.Context, root, path string) (bool, error) {
+	c := fileClock()
+	full := format.Join(root, path)
+	for range attempts {
+		until, ok, err := c.settles(full)
+		if err != nil {
+			return false, fmt.Errorf("settle %s: %w", path, err)
 		}
-	}
-	for i := range t.Files {
-		visit(&t.Files[i].ID)
-	}
-	for i := range t.Dirs {
-		visit(&t.Dirs[i].ID)
-	}
-	return wait
-}
-
-// Settle waits until the times of path, and of the entries if it is a
-// directory, have settled, and says whether they have: not if they are in the
-// future, or keep moving. A path that does not exist has.
-func Settle(ctx context.Context, path string) (bool, error) {
-	for range rescans {
-		begin := time.Now()
-		wait := time.Duration(0)
-		for _, id := range timesAt(path) {
-			need := settled(id, begin)
-			if need < 0 {
-				return false, nil
-			}
-			wait = max(wait, need)
+		if until == 0 || !ok {
+			return ok, nil
 		}
-		if wait == 0 {
-			return true, nil
-		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := c.waitUntil(ctx, until); err != nil {
 			return false, err
 		}
 	}
-	return false, nil
+	return false, fmt.Errorf("settle %s: %w", path, ErrChanging)
 }
 
-func timesAt(path string) []format.Identity {
-	var ids []format.Identity
-	add := func(path string) (isDir bool) {
-		var st unix.Stat_t
-		if unix.Lstat(path, &st) != nil {
-			return false
-		}
-		ids = append(ids, format.IdentityOf(&st))
-		return st.Mode&unix.S_IFMT == unix.S_IFDIR
+// settles returns when what is at full and its entries will have settled, 0 if
+// they have, and false if they never will.
+func (c *clock) settles(full string) (until int64, ok bool, err error) {
+	paths := []string{full}
+	fi, err := os.Lstat(full)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return 0, true, nil
 	}
-	if add(path) {
-		entries, _ := os.ReadDir(path)
+	if err == nil && fi.IsDir() {
+		var entries []os.DirEntry
+		entries, err = os.ReadDir(full)
 		for _, e := range entries {
-			add(path + "/" + e.Name())
+			paths = append(paths, filepath.Join(full, e.Name()))
 		}
 	}
-	return ids
+	if err != nil {
+		return 0, false, err
+	}
+	for _, p := range paths {
+		st, err := fstatat(unix.AT_FDCWD, p)
+		if err == unix.ENOENT {
+			continue // gone since: its directory's times show it
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		id := format.IdentityOf(&st)
+		when, ok := c.settlesAt(id)
+		if !ok {
+			return 0, false, nil
+		}
+		until = max(until, when)
+	}
+	return until, true, nil
+}
+
+// attempts bounds how often something that changed under us is looked at
+// again.
+const attempts = 5
+
+// The racy-time problem, as git has it: times have a granularity, so a file
+// that is changed twice within it may have the same identity before and after
+// the second change. An identity is good only if the clock has moved on by the
+// time the content is read; then whatever changes the content moves ctime.
+const (
+	minGranularity = int64(10 * time.Millisecond)
+	// coarseGranularity is that of file systems whose times have no fraction:
+	// FAT's is two seconds.
+	coarseGranularity = int64(2 * time.Second)
+	// future is how far ahead of our clock a time may be and still be waited
+	// for.
+	future = int64(time.Second)
+)
+
+// A clock tells when an identity can be relied on.
+type clock struct {
+	now         func() int64 // nanoseconds since the epoch
+	granularity int64
+}
+
+func preciseNow() int64 { return time.Now().UnixNano() }
+
+// settlesAt returns when the identity will certify what is read from then on,
+// 0 if it does now, and false if it never will.
+func (c *clock) settlesAt(id format.Identity) (until int64, ok bool) {
+	now := c.now()
+	if id.Ctime <= 0 || id.Ctime > now+future {
+		return 0, false
+	}
+	granularity := c.granularity
+	if id.Ctime%int64(time.Second) == 0 && id.Mtime%int64(time.Second) == 0 {
+		granularity = max(granularity, coarseGranularity)
+	}
+	if now > id.Ctime+granularity {
+		return 0, true
+	}
+	return id.Ctime + granularity + 1, true
+}
+
+// waitUntil returns when the clock has come to until.
+func (c *clock) waitUntil(ctx context.Context, until int64) error {
+	for {
+		left := until - c.now()
+		if left <= 0 {
+			return nil
+		}
+		if err := sleep(ctx, time.Duration(left)); err != nil {
+			return err
+		}
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	case <-t.C:
 		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/syscache/syscache/lock"
 	"github.com/syscache/syscache/syscache"
@@ -92,6 +94,12 @@ func hint(err error) string {
 		return "declare it in etc/syscache.toml under the root"
 	case errors.As(err, &usage):
 		return "see syscache --help"
+	case errors.Is(err, fs.ErrPermission):
+		return "refresh and invalidate are for who may write the install: run it as its owner, or as root"
+	case errors.Is(err, syscall.EROFS):
+		return "keep the caches of a read-only install elsewhere: --cache-dir"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "make room on that file system and refresh again; until then readers miss"
 	}
 	return ""
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -24,7 +25,9 @@ func main() {
 
 // run is main without the exit: it returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	a := &app{stdout: stdout, stderr: stderr}
+	// Known before the flags are parsed: a mistake among them must not fail a
+	// package manager's transaction either.
+	a := &app{stdout: stdout, stderr: stderr, hook: slices.Contains(args, "--hook")}
 	root := a.command()
 	root.SetArgs(args)
 	root.SetOut(stdout)

@@ -291,10 +291,14 @@ func (p *configParser) wrap(err error, hint string) *ConfigError {
 }
 
 func checkPattern(pattern string, absolute bool) error {
+	rel := pattern
 	if absolute {
-		pattern = strings.TrimPrefix(pattern, "/")
+		rel = strings.TrimPrefix(pattern, "/")
 	}
-	return hashing.ValidatePattern(pattern)
+	if err := hashing.CheckPattern(rel); err != nil {
+		return fmt.Errorf("pattern %q: %w", pattern, err)
+	}
+	return nil
 }
 
 // checkWitness checks a witness path; a directory may end in a slash.

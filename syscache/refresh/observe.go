@@ -55,7 +55,7 @@ func (r *refresher) observe(ctx context.Context) (*snapshot, error) {
 		return nil, err
 	}
 	s.hashed = s.tree.Hashed + s.recipe.Hashed
-	s.manifest = &hashing.Manifest{Recipe: parts, Inputs: s.tree.Inputs()}
+	s.manifest = &hashing.Manifest{Recipe: parts, Inputs: s.tree.Manifest()}
 	s.encoded = s.manifest.Encode()
 	s.key = hashing.KeyOf(s.encoded)
 	s.stats = statSection(s.tree, s.recipe)
@@ -119,7 +119,7 @@ func (r *refresher) recipeParts(ctx context.Context, s *snapshot, known *hashing
 	if s.recipe, err = r.scan(ctx, under, nil, known); err != nil {
 		return nil, err
 	}
-	for _, in := range s.recipe.Inputs() {
+	for _, in := range s.recipe.Manifest() {
 		parts["file "+in.Path] = in.Digest
 	}
 	for _, pattern := range absolute {
@@ -179,7 +179,7 @@ func (r *refresher) recordWitness(ctx context.Context, path string) (format.Witn
 		return format.Witness{}, err
 	}
 	for range attempts {
-		settled, err := hashing.Settle(ctx, format.Join(r.root, path))
+		settled, err := hashing.Settle(ctx, r.root, path)
 		if err != nil {
 			return format.Witness{}, err
 		}

@@ -97,6 +97,7 @@ type refresher struct {
 	token *token
 	state state
 	known *hashing.Inventory // nil until it is read
+	saved []byte             // what of it is on disk
 }
 
 // errOvertaken says that something changed under an attempt: an input, or the
@@ -153,6 +154,7 @@ func (r *refresher) attempt(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	r.saveInventory()
 	if !r.force {
 		if p := r.unchanged(before, s); p != nil {
 			if !r.stillCurrent(before) {
@@ -194,7 +196,6 @@ func (r *refresher) rebuild(ctx context.Context, s *snapshot, old *generation, b
 			return nil, nil, err
 		}
 	}
-	r.saveInventory(s)
 	staged, err := r.build(ctx, s)
 	if err != nil {
 		return nil, nil, err

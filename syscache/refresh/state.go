@@ -70,17 +70,19 @@ func (r *refresher) inventory() *hashing.Inventory {
 		if b, err := os.ReadFile(r.dir + "/" + format.Inventory); err == nil {
 			if known, err := hashing.DecodeInventory(b); err == nil {
 				r.known = known
+				r.saved = b
 			}
 		}
 	}
 	return r.known
 }
 
-// saveInventory writes the digests that s knows, so that the next refresh,
-// even after this one failed, need not read those files again.
-func (r *refresher) saveInventory(*snapshot) {
-	if b := r.known.Encode(); len(b) > 0 {
-		r.replace(format.Inventory, b)
+// saveInventory writes the digests that are known now, if they are not those
+// that are saved, so that the next refresh, even after a failure of this one,
+// need not read those files again.
+func (r *refresher) saveInventory() {
+	if b := r.known.Encode(); !bytes.Equal(b, r.saved) && r.replace(format.Inventory, b) == nil {
+		r.saved = b
 	}
 }
 
