@@ -29,6 +29,12 @@ type part struct {
 
 const meta = "*?[{"
 
+// CheckPattern returns an error that says why if a Scan does not take pattern.
+func CheckPattern(pattern string) error {
+	_, err := newGlob(pattern)
+	return err
+}
+
 // compile compiles patterns, which are relative to the root.
 func compile(patterns []string) ([]*glob, error) {
 	globs := make([]*glob, 0, len(patterns))
@@ -304,10 +310,4 @@ func join(dir, name string) string {
 		return name
 	}
 	return dir + "/" + name
-}
-
-// CheckPattern returns an error if pattern cannot be a Scan's.
-func CheckPattern(pattern string) error {
-	_, err := newGlob(pattern)
-	return err
 }

@@ -86,7 +86,7 @@ type Left struct {
 	Reason string
 }
 
-// Manifest returns the inputs of t as they stand in a manifest.
+// Manifest returns the files of t as they stand in a manifest.
 func (t *Tree) Manifest() []Input {
 	inputs := make([]Input, len(t.Files))
 	for i := range t.Files {

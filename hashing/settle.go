@@ -17,27 +17,26 @@ import (
 // looked at.
 var ErrChanging = errors.New("it changes while it is read")
 
-// Settle waits until the time stamps of the file at path, relative to root,
-// and, if it is a directory, of its entries are old enough that every later
-// change moves one: what is observed after that, and only that, may be recorded
-// under its identity. It returns false if the times can certify nothing: they
-// are zero or lie in the future. A path that does not exist has settled.
+// Settle waits until the time stamps of path, relative to root, and, if it is a
+// directory, of its entries are old enough that every later change moves one:
+// what is observed after that, and only that, may be recorded under its
+// identity. It returns false if nothing may be: the times are zero, lie in the
+// future or keep moving. A path that does not exist has settled.
 func Settle(ctx context.Context, root, path string) (bool, error) {
 	c := fileClock()
-	full := format.Join(root, path)
 	for range attempts {
-		until, ok, err := c.settles(full)
+		until, ok, err := c.settles(format.Join(root, path))
 		if err != nil {
-			return false, fmt.Errorf("settle %s: %w", path, err)
+			return false, fmt.Errorf("settle: %w", err)
 		}
-		if until == 0 || !ok {
+		if until == 0 {
 			return ok, nil
 		}
 		if err := c.waitUntil(ctx, until); err != nil {
 			return false, err
 		}
 	}
-	return false, fmt.Errorf("settle %s: %w", path, ErrChanging)
+	return false, nil
 }
 
 // settles returns when what is at full and its entries will have settled, 0 if

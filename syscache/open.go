@@ -88,6 +88,7 @@ func secureExec() bool {
 
 // open is one attempt of Open.
 func (r *Reader) open() error {
+	r.stale = nil
 	for i, dir := range r.options.CacheDirs {
 		p, err := r.readPointer(dir)
 		if err == unix.ENOENT || err == unix.ENOTDIR {
@@ -109,25 +110,17 @@ func (r *Reader) open() error {
 func (r *Reader) readPointer(cacheDir string) (*format.Pointer, error) {
 	t := &trust{root: r.root, uids: r.options.TrustUIDs, internal: r.internal(cacheDir)}
 	dir := cacheDir + "/" + r.cache
-	var st unix.Stat_t
-	if err := lstat(dir, &st); err != nil {
+	if err := r.checkDir(t, cacheDir); err != nil {
 		return nil, err
 	}
-	if err := t.check(&st, unix.S_IFDIR, dir); err != nil {
-		return nil, untrusted(err)
-	}
-	r.stale, r.pointerPath = nil, dir+"/"+format.Current
+	r.pointerPath = dir + "/" + format.Current
 	b, err := r.readFile(t, r.pointerPath)
 	if err == unix.ENOENT {
-		if !r.options.AllowStale {
-			if err := lstat(dir+"/"+format.Stale, &st); err != nil {
-				return nil, err
-			}
-			return nil, fmt.Errorf("%w: it was marked stale, and no refresh has finished since", ErrStale)
-		}
-		if b, err = r.readFile(t, dir+"/"+format.Stale); err == nil {
-			r.stale = fmt.Errorf("%w: it was marked stale, and no refresh has finished since", ErrStale)
-		}
+		b, err = r.readStale(t, dir)
+	}
+	if err == unix.ENOENT {
+		// Nor stale: a publish, which removes that, may have come between.
+		b, err = r.readFile(t, r.pointerPath)
 	}
 	if err != nil {
 		return nil, err
@@ -140,6 +133,37 @@ func (r *Reader) readPointer(cacheDir string) (*format.Pointer, error) {
 		return nil, corrupt("%s is the pointer of cache %s", r.pointerPath, p.Cache)
 	}
 	return p, r.checkRoot(p, t)
+}
+
+// checkDir checks the cache's directory in cacheDir.
+func (r *Reader) checkDir(t *trust, cacheDir string) error {
+	dir := cacheDir + "/" + r.cache
+	var st unix.Stat_t
+	if err := lstat(dir, &st); err != nil {
+		return err
+	}
+	if err := t.check(&st, unix.S_IFDIR, dir); err != nil {
+		return untrusted(err)
+	}
+	return nil
+}
+
+// readStale is what there is where there is no current pointer.
+func (r *Reader) readStale(t *trust, dir string) ([]byte, error) {
+	marked := fmt.Errorf("%w: it was marked stale, and no refresh has finished since", ErrStale)
+	path := dir + "/" + format.Stale
+	if !r.options.AllowStale {
+		var st unix.Stat_t
+		if err := lstat(path, &st); err != nil {
+			return nil, err
+		}
+		return nil, marked
+	}
+	b, err := r.readFile(t, path)
+	if err == nil {
+		r.stale, r.pointerPath = marked, path
+	}
+	return b, err
 }
 
 // internal says whether cacheDir is one of the two under the root.
@@ -199,6 +223,11 @@ func (r *Reader) openGeneration(p *format.Pointer, i int) error {
 	for j := range r.options.CacheDirs {
 		dir := r.options.CacheDirs[(i+j)%len(r.options.CacheDirs)]
 		t := &trust{root: r.root, uids: r.options.TrustUIDs, internal: r.internal(dir)}
+		if j > 0 {
+			if err := r.checkDir(t, dir); err != nil {
+				continue // no generation of this cache here that can be trusted
+			}
+		}
 		path := dir + "/" + r.cache + "/" + name
 		var err error
 		if p.Kind == format.KindFiles {

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// overflowUID is the owner that a user namespace shows for every uid it does
-// not map.
-const overflowUID = 65534
+// overflowID is what a user namespace shows for every uid and gid that it does
+// not map: many are one.
+const overflowID = 65534
 
 // trust decides whom a reader believes. It costs no system call where all is
 // owned by root and writable by its owner alone.
@@ -46,18 +46,18 @@ func (t *trust) owner(uid uint32) bool {
 			return true
 		}
 	}
-	if uid == overflowUID && !t.internal {
+	if uid == overflowID && !t.internal {
 		return false
 	}
 	if st, err := t.stat(); err == nil && st.Uid == uid {
 		return true
 	}
-	return uid != overflowUID && int(uid) == unix.Geteuid()
+	return uid != overflowID && int(uid) == unix.Geteuid()
 }
 
 func (t *trust) group(gid uint32) bool {
 	st, err := t.stat()
-	return err == nil && st.Mode&0o020 != 0 && st.Gid == gid
+	return err == nil && st.Mode&0o020 != 0 && st.Gid == gid && gid != overflowID
 }
 
 func (t *trust) stat() (*unix.Stat_t, error) {

@@ -60,9 +60,11 @@ type Pointer struct {
 const (
 	pointerMagic     = "SYSC-PTR"
 	pointerFrame     = 24 // magic, version, length, ..., CRC: kept in every version
-	pointerMinHeader = 112
+	pointerMinHeader = 113
 	// MaxPointerHeader bounds the header, so that one small read gets it.
 	MaxPointerHeader = 4096
+	// maxStats bounds what a pointer makes its readers read.
+	maxStats = 1 << 30
 
 	flagStats    = 1
 	flagIdentity = 1
@@ -146,7 +148,7 @@ func DecodePointer(b []byte) (*Pointer, error) {
 		return nil, corrupt("unknown flags")
 	case p.Kind == KindFiles && p.TableSize != 0:
 		return nil, corrupt("files with the size of a table")
-	case stats != uint64(len(p.Stats)) || !p.HasStats && stats != 0:
+	case stats != uint64(len(p.Stats)) || p.HasStats != (stats != 0) || stats > maxStats:
 		return nil, corrupt("%d bytes after the header, want %d", len(p.Stats), stats)
 	case p.Root != "" && (p.Root[0] != '/' || !validStatPath(p.Root)):
 		return nil, corrupt("root %q is not absolute", p.Root)
