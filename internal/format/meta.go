@@ -60,8 +60,8 @@ func DecodeMeta(b []byte) (*GenerationMeta, error) {
 		return nil, corrupt("meta checksum")
 	}
 	c := cursor{b: b[magicLen : len(b)-4]}
-	if err := checkVersion(c.u32()); err != nil {
-		return nil, err
+	if v := c.u32(); v != Version { // the pointer's speaks for all that it names
+		return nil, corrupt("meta of format version %d", v)
 	}
 	m := &GenerationMeta{Kind: Kind(c.u8())}
 	zeros := string(c.bytes(3))

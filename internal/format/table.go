@@ -98,8 +98,8 @@ func DecodeTableHeader(b []byte, size uint64) (h TableHeader, err error) {
 		return h, corrupt("table header checksum")
 	}
 	c := cursor{b: b[magicLen:]}
-	if err := checkVersion(c.u32()); err != nil {
-		return h, err
+	if v := c.u32(); v != Version { // the pointer's speaks for all that it names
+		return h, corrupt("table of format version %d", v)
 	}
 	length := c.u32()
 	h.Key = c.hash()
