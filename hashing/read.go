@@ -1,8 +1,6 @@
 package hashing
 
 import (
-	"context"
-
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 
@@ -145,9 +143,6 @@ func (r *reader) regular(j *job, file *File, certain bool) error {
 		return err
 	}
 	n, err := r.digest(fd, &file.Digest)
-	if err == context.Canceled {
-		return context.Cause(r.ctx)
-	}
 	if err != nil {
 		return r.failed("read", j.path, err)
 	}

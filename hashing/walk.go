@@ -138,7 +138,7 @@ func (w *walk) list(l *level, states []state) (below []subdir, err error) {
 			if err != nil && err != unix.ENOENT {
 				return w.failed("stat", s.path, err)
 			}
-			typ = entryType(&st) // of what is gone: a reader will see
+			typ = entryType(&st) // what is gone a reader will miss
 		}
 		sub, err := w.take(l, name, typ, &s)
 		if sub {
@@ -146,7 +146,11 @@ func (w *walk) list(l *level, states []state) (below []subdir, err error) {
 		}
 		return err
 	})
-	if errno, ok := err.(unix.Errno); ok {
+	errno, ok := err.(unix.Errno)
+	switch {
+	case errno == unix.ENOENT: // it was removed
+		err = changing(l.path)
+	case ok:
 		err = w.failed("list", l.path, errno)
 	}
 	return below, err

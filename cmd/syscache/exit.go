@@ -37,7 +37,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, new(usageError)), errors.Is(err, refresh.ErrUndeclared):
+	case errors.As(err, new(usageError)), errors.Is(err, refresh.ErrUndeclared), errors.Is(err, refresh.ErrUnconfigured):
 		return exitUsage
 	case errors.Is(err, syscache.ErrNotFound):
 		return exitNotFound
@@ -90,6 +90,8 @@ func hint(err error) string {
 		return "mend the builder and refresh again; until then readers miss, and those who accept stale data have the old"
 	case errors.As(err, &held):
 		return "wait longer with --wait, or look what that process is doing"
+	case errors.Is(err, refresh.ErrUnconfigured):
+		return "declare one in /etc/syscache.toml, or name the install's directory with --root"
 	case errors.Is(err, refresh.ErrUndeclared):
 		return "declare it in etc/syscache.toml under the root"
 	case errors.As(err, &usage):

@@ -64,7 +64,10 @@ func (a *app) refresh(ctx context.Context, names []string, o refresh.Options) er
 		return err
 	}
 	in, err := a.load()
-	if err != nil {
+	switch {
+	case a.hook && (errors.Is(err, refresh.ErrUnconfigured) || err == nil && in.Unconfigured()):
+		return nil // a package manager asks for every root
+	case err != nil:
 		return a.invalidatedAll(err)
 	}
 	if len(names) == 0 {

@@ -27,7 +27,13 @@ type Install struct {
 	owner    ownership
 	disk     disk
 	warn     func(string)
+
+	unconfigured bool
 }
+
+// ErrUnconfigured is the error of Load where the root is / and no cache is
+// declared: to derive something from all of it is too much to do unasked.
+var ErrUnconfigured = errors.New("no cache is configured, and a table of all of / is not made unasked")
 
 // LoadOptions modify Load. The zero value is useful.
 type LoadOptions struct {
@@ -80,20 +86,21 @@ func Load(root string, o *LoadOptions) (*Install, error) {
 			return nil, fmt.Errorf("cache %s is declared twice", in.caches[i].Name)
 		}
 	}
-	if len(in.caches) == 0 {
-		if in.root == "/" {
-			return nil, &ConfigError{
-				File: "/" + format.ConfigFile, Msg: "no cache is configured, and all of / is too much for the built-in one",
-				Hint: "declare one in /" + format.ConfigFile + ", or name another root with --root",
-			}
-		}
+	if in.unconfigured = len(in.caches) == 0; in.unconfigured {
 		in.caches = []Cache{{Name: "files", Inputs: []string{"**"}}}
+	}
+	if in.unconfigured && in.root == "/" {
+		return nil, ErrUnconfigured
 	}
 	return in, nil
 }
 
 // Root returns the root, absolute and without symbolic links.
 func (in *Install) Root() string { return in.root }
+
+// Unconfigured says whether no cache was declared, so that the one there is is
+// the built-in table of files.
+func (in *Install) Unconfigured() bool { return in.unconfigured }
 
 // Names returns the names of the caches, sorted.
 func (in *Install) Names() []string {
