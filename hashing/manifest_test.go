@@ -35,7 +35,7 @@ func golden() *Manifest {
 	}
 }
 
-const goldenKey = "@KEY@"
+const goldenKey = "d72d18c69d5b82648055a9af21a51e8263ba2dc2f69918633781f1ffd89840a3"
 
 func mustParse(s string) Digest {
 	d, err := ParseDigest(s)

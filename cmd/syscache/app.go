@@ -55,6 +55,11 @@ when the install changes, and read by every user without locks or privilege.`,
 	return root
 }
 
+func (a *app) hookFlag(c *cobra.Command, usage string) {
+	c.Flags().BoolVar(&a.hook, "hook", a.hook, usage)
+	c.Flags().Lookup("hook").DefValue = "false" // what it is was looked at before
+}
+
 // usageArgs makes the errors of a check of arguments usage errors.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {

@@ -9,7 +9,7 @@ import (
 )
 
 func (a *app) invalidateCommand() *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:   "invalidate [CACHE...]",
 		Short: "Mark caches stale, without waiting for anything",
 		Long: `Mark caches stale: all of them, or those named. No reader believes them until the
@@ -45,4 +45,6 @@ next refresh, and a refresh that is under way will not publish. It takes no lock
 			return errors.Join(failed...)
 		},
 	}
+	a.hookFlag(c, "for package hooks: exit code 0, environment ignored")
+	return c
 }

@@ -38,7 +38,7 @@ first.`,
 	}
 	c.Flags().BoolVar(&o.Force, "force", false, "build even if nothing changed")
 	c.Flags().DurationVar(&o.Wait, "wait", 10*time.Minute, "how long to wait for another refresh of the same cache")
-	c.Flags().BoolVar(&a.hook, "hook", false, "for package hooks: at most one line a cache on stderr, exit code 0, environment ignored; what cannot be refreshed is invalidated")
+	a.hookFlag(c, "for package hooks: at most one line a cache on stderr, exit code 0, environment ignored; what cannot be refreshed is invalidated")
 	return c
 }
 
