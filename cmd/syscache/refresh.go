@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/syscache/syscache/lock"
 	"github.com/syscache/syscache/syscache/refresh"
@@ -63,6 +65,7 @@ func (a *app) refresh(ctx context.Context, names []string, o refresh.Options) er
 	if err := refresh.BecomeOwner(root); err != nil {
 		return err
 	}
+	keepFromBuilders()
 	in, err := a.load()
 	switch {
 	case a.hook && (errors.Is(err, refresh.ErrUnconfigured) || err == nil && in.Unconfigured()):
@@ -143,3 +146,8 @@ func (a *app) invalidatedAll(cause error) error {
 	o := &refresh.LoadOptions{CacheDir: a.cacheDir}
 	return errors.Join(cause, refresh.InvalidateAll(root, o))
 }
+
+// keepFromBuilders marks what we inherited, a package manager's log or status
+// pipe, close-on-exec. It is what the builder's exec would pass on. An old
+// kernel passes it on.
+func keepFromBuilders() { unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) }

@@ -42,9 +42,22 @@ func (r *refresher) build(ctx context.Context, s *snapshot) (*generation, error)
 		return nil, err
 	}
 	in := Inputs{Root: r.root, Key: s.key, Files: s.manifest.Inputs, Out: st.dir + "/out"}
+	g, err := st.grow(ctx, in, s)
+	if err != nil {
+		if _, there := os.Lstat(st.dir); errors.Is(there, fs.ErrNotExist) {
+			err = errSwept
+		}
+		return nil, err
+	}
+	return g, nil
+}
+
+// errSwept is the error of a build whose staging somebody else removed.
+var errSwept = errors.New("swept")
+
+func (st *staging) grow(ctx context.Context, in Inputs, s *snapshot) (g *generation, err error) {
 	var rows uint64
-	var err error
-	if r.c.Files {
+	if st.c.Files {
 		err = st.buildFiles(ctx, in)
 	} else {
 		rows, err = st.buildTable(ctx, in)

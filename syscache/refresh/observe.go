@@ -227,6 +227,27 @@ func (s *snapshot) changedInputs(t *snapshot) string {
 	return ""
 }
 
+// warnUncertified tells of inputs that make every reader miss.
+func (r *refresher) warnUncertified(s *snapshot) {
+	if r.c.Witness != nil {
+		return
+	}
+	for _, t := range []*hashing.Tree{s.tree, s.recipe} {
+		for i := range t.Files {
+			if t.Files[i].ID == (format.Identity{}) {
+				r.warn(fmt.Sprintf("%s: every reader will miss: the times of %q certify nothing (they are 0, or in the future)", r.c.Name, t.Files[i].Path))
+				return
+			}
+		}
+		for i := range t.Dirs {
+			if t.Dirs[i].ID == (format.Identity{}) {
+				r.warn(fmt.Sprintf("%s: every reader will miss: the times of the directory %q certify nothing (they are 0, or in the future)", r.c.Name, t.Dirs[i].Path))
+				return
+			}
+		}
+	}
+}
+
 // statSection returns the stat section for all that trees have read.
 func statSection(trees ...*hashing.Tree) format.Stats {
 	dirs := map[string]*format.StatDir{}

@@ -233,16 +233,20 @@ func (r *refresher) replace(name string, b []byte) error {
 func (r *refresher) install(staged, key string) error {
 	g := r.dir + "/" + format.Generations
 	place := r.dir + "/" + format.Generation(key)
+	aside := g + "/" + randomName(format.ScratchPrefix)
 	err := r.disk.Rename(staged, place)
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTDIR) {
-		if err = r.disk.Rename(place, g+"/"+randomName(format.ScratchPrefix)); err == nil {
+		if err = r.disk.Rename(place, aside); err == nil {
 			err = r.disk.Rename(staged, place)
 		}
+	}
+	if err == nil {
+		err = r.disk.SyncDir(g)
 	}
 	if err != nil {
 		return err
 	}
-	return r.disk.SyncDir(g)
+	return removeAll(r.disk, aside)
 }
 
 // sweep removes what a refresher that was killed left behind. It is called

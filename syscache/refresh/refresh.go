@@ -183,6 +183,7 @@ func (r *refresher) attempt(ctx context.Context) (Result, error) {
 	if err := r.publish(p); err != nil {
 		return Result{}, err
 	}
+	r.warnUncertified(s)
 	return r.result(outcome, s, p), nil
 }
 
@@ -197,6 +198,9 @@ func (r *refresher) rebuild(ctx context.Context, s *snapshot, old *generation, b
 		}
 	}
 	staged, err := r.build(ctx, s)
+	if errors.Is(err, errSwept) {
+		return nil, nil, overtaken("another refresher, which no lock stopped, swept what this one built")
+	}
 	if err != nil {
 		return nil, nil, err
 	}
