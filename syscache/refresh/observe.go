@@ -84,7 +84,7 @@ func (r *refresher) warnLeft(left []hashing.Left) {
 	if len(left) > 1 {
 		more = fmt.Sprintf(" (and %d more)", len(left)-1)
 	}
-	r.warn(fmt.Sprintf("%s: left out %q: %s%s", r.c.Name, left[0].Path, left[0].Reason, more))
+	r.tell("left out %q: %s%s", left[0].Path, left[0].Reason, more)
 }
 
 // recipeParts returns the parts of the manifest that are not inputs. Its files
@@ -227,6 +227,14 @@ func (s *snapshot) changedInputs(t *snapshot) string {
 	return ""
 }
 
+// tell warns once.
+func (r *refresher) tell(format string, args ...any) {
+	if msg := r.c.Name + ": " + fmt.Sprintf(format, args...); !r.told[msg] {
+		r.told[msg] = true
+		r.warn(msg)
+	}
+}
+
 // warnUncertified tells of inputs that make every reader miss.
 func (r *refresher) warnUncertified(s *snapshot) {
 	if r.c.Witness != nil {
@@ -235,13 +243,13 @@ func (r *refresher) warnUncertified(s *snapshot) {
 	for _, t := range []*hashing.Tree{s.tree, s.recipe} {
 		for i := range t.Files {
 			if t.Files[i].ID == (format.Identity{}) {
-				r.warn(fmt.Sprintf("%s: every reader will miss: the times of %q certify nothing (they are 0, or in the future)", r.c.Name, t.Files[i].Path))
+				r.tell("every reader will miss: the times of %q certify nothing (they are 0, or in the future)", t.Files[i].Path)
 				return
 			}
 		}
 		for i := range t.Dirs {
 			if t.Dirs[i].ID == (format.Identity{}) {
-				r.warn(fmt.Sprintf("%s: every reader will miss: the times of the directory %q certify nothing (they are 0, or in the future)", r.c.Name, t.Dirs[i].Path))
+				r.tell("every reader will miss: the times of the directory %q certify nothing (they are 0, or in the future)", t.Dirs[i].Path)
 				return
 			}
 		}

@@ -71,7 +71,7 @@ func (in *Install) Refresh(ctx context.Context, cache string, o *Options) (Resul
 	if err := in.owner.checkSelf(in.root); err != nil {
 		return Result{Cache: cache}, err
 	}
-	r := &refresher{Install: in, c: c, dir: in.cacheDir + "/" + c.Name, force: o.Force}
+	r := &refresher{Install: in, c: c, dir: in.cacheDir + "/" + c.Name, force: o.Force, told: map[string]bool{}}
 	if err := r.prepare(); err != nil {
 		return Result{Cache: cache}, err
 	}
@@ -96,6 +96,7 @@ type refresher struct {
 
 	token *token
 	state state
+	told  map[string]bool // warnings: a refresh looks at everything twice
 	known *hashing.Inventory // nil until it is read
 	saved []byte             // what of it is on disk
 }
