@@ -8,7 +8,9 @@ import (
 
 func TestDiff(t *testing.T) {
 	one, two := Value([]byte("1")), Value([]byte("2"))
-	in := func(path string, typ Type, mode uint16, size uint64, d Digest) Input { return Input{path, typ, mode, size, d} }
+	in := func(path string, typ Type, mode uint16, size uint64, d Digest) Input {
+		return Input{path, typ, mode, size, d}
+	}
 	old := &Manifest{
 		Recipe: []Part{{"build", one}, {"env A", one}, {"kind", one}},
 		Inputs: []Input{

@@ -102,8 +102,9 @@ func (g *glob) setTail(tail string) {
 	}
 }
 
-// component returns the first component of a pattern, and whether a slash is
-// nested in its braces or brackets, or escaped: such a one is no component.
+// component returns the first component of a pattern, and whether it may be
+// more than one: if a slash is nested in its braces or brackets, or escaped, or
+// if one of its alternatives may be **.
 func component(pattern string) (text string, nested bool) {
 	braces, class := 0, false
 	for i := 0; i < len(pattern); i++ {
@@ -123,9 +124,10 @@ func component(pattern string) (text string, nested bool) {
 		case c == '/' && braces > 0:
 			nested = true
 		case c == '/':
-			return pattern[:i], nested
+			pattern = pattern[:i]
 		}
 	}
+	nested = nested || strings.Contains(pattern, "{") && strings.Contains(pattern, "**")
 	return pattern, nested
 }
 
@@ -290,8 +292,8 @@ func (s *step) take(st *state) {
 	next := state{glob: st.glob, at: st.at + 1}
 	if next.at == len(st.glob.parts) {
 		next.deep, next.from = true, len(s.path)+1
-		// As doublestar has it: a/** matches a.
-		s.file = s.file || st.glob.tail == "**"
+		// As doublestar has it: a/** matches a, but a*/** does not.
+		s.file = s.file || st.glob.tail == "**" && st.glob.match(s.path)
 	}
 	s.below = append(s.below, next)
 }

@@ -87,6 +87,12 @@ func (r *reader) look(j *job) error {
 	return r.regular(j, &file, ok)
 }
 
+func (r *reader) hook(j *job, read bool) {
+	if r.scan.hook != nil {
+		r.scan.hook(j.path, read)
+	}
+}
+
 // unfit returns why something cannot be an input, "" if it can.
 func (r *reader) unfit(st *unix.Stat_t) string {
 	switch st.Mode & unix.S_IFMT {
@@ -111,6 +117,7 @@ func (r *reader) link(j *job, file *File, certain bool) error {
 	if err != nil {
 		return errAgain // it was a link just now
 	}
+	r.hook(j, true)
 	st, err := fstatat(j.dir.fd, j.name)
 	if err != nil || format.IdentityOf(&st) != file.ID {
 		return errAgain
@@ -126,9 +133,7 @@ func (r *reader) link(j *job, file *File, certain bool) error {
 // regular reads and adds a regular file, whose identity certifies it if
 // certain.
 func (r *reader) regular(j *job, file *File, certain bool) error {
-	if r.scan.readHook != nil {
-		r.scan.readHook(j.path)
-	}
+	r.hook(j, false)
 	// O_NONBLOCK: a FIFO put there since must not block us.
 	fd, err := openat(j.dir.fd, j.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC)
 	switch err {
@@ -146,6 +151,7 @@ func (r *reader) regular(j *job, file *File, certain bool) error {
 	if err != nil {
 		return r.failed("read", j.path, err)
 	}
+	r.hook(j, true)
 	if err := same(fd, file.ID); err != nil {
 		return err
 	}

@@ -51,8 +51,10 @@ type Scan struct {
 	Known            *Inventory // of an earlier scan, or nil
 	Workers          int        // how many files are read at once; 0: GOMAXPROCS
 
-	clock    clock             // of a test; zero: the file systems'
-	readHook func(path string) // of a test: called between a file's first stat and its content
+	clock clock // of a test; zero: the file systems'
+	// Of a test: called before a file is opened, and after a file or link was
+	// read but not looked at again.
+	hook func(path string, read bool)
 }
 
 // A Tree is what a scan found.

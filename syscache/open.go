@@ -197,11 +197,16 @@ func (r *Reader) certify(p *format.Pointer) error {
 			break
 		}
 	}
-	if err == nil && p.HasStats {
+	if p.HasStats && err == nil {
 		err = witness.CheckStats(r.root, p.Stats)
-		if errors.Is(err, ErrCorrupt) {
-			return decodeError(r.pointerPath, err)
+	} else if p.HasStats {
+		// What is stale already need not be looked at, but may be corrupt.
+		if bad := p.Stats.Check(); bad != nil {
+			err = bad
 		}
+	}
+	if errors.Is(err, ErrCorrupt) {
+		return decodeError(r.pointerPath, err)
 	}
 	r.pointer = p
 	switch {
@@ -260,6 +265,7 @@ func (r *Reader) openTable(t *trust, path string) error {
 		return err
 	}
 	r.table = &table{source: source{fd: fd, size: size}}
+	r.dataPath = path
 	if err = r.readHeader(); err != nil {
 		r.table.close()
 		r.table = nil
@@ -283,7 +289,7 @@ func (r *Reader) readHeader() error {
 	return err
 }
 
-// readFile returns the contents of a trusted file.
+// readFile returns the contents of a trusted pointer.
 func (r *Reader) readFile(t *trust, path string) ([]byte, error) {
 	fd, size, err := openTrusted(t, path)
 	if err != nil {
@@ -291,7 +297,14 @@ func (r *Reader) readFile(t *trust, path string) ([]byte, error) {
 	}
 	s := source{fd: fd, size: size}
 	defer s.close()
-	return s.read(0, size)
+	if size > format.MaxPointer {
+		return nil, corrupt("%s has %d bytes", path, size)
+	}
+	b, err := s.read(0, size)
+	if err != nil && errors.Is(err, ErrCorrupt) {
+		err = decodeError(path, err)
+	}
+	return b, err
 }
 
 // openTrusted opens a regular file that t trusts and returns its length.

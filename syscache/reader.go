@@ -26,6 +26,7 @@ type Reader struct {
 	key         Key
 	stale       error
 	table       *table // kind table
+	dataPath    string // of the table
 	dir         string // kind files
 }
 
@@ -134,11 +135,18 @@ func (r *Reader) explain(op string, err error) error {
 		if errors.Is(err, s) {
 			detail, _ := strings.CutPrefix(err.Error(), s.Error())
 			detail = strings.TrimPrefix(detail, ": ")
+			if s == ErrCorrupt && r.table != nil {
+				detail += ": in " + r.dataPath
+			}
 			e := &Error{Op: op, Root: r.root, Cache: r.cache, Detail: detail, Err: s, Hint: r.hint(s)}
 			return e
 		}
 	}
-	return &Error{Op: op, Root: r.root, Cache: r.cache, Detail: r.pointerPath, Err: err, Hint: r.hint(err)}
+	path := r.pointerPath
+	if r.table != nil {
+		path = r.dataPath
+	}
+	return &Error{Op: op, Root: r.root, Cache: r.cache, Detail: path, Err: err, Hint: r.hint(err)}
 }
 
 func (r *Reader) hint(sentinel error) string {

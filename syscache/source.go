@@ -2,7 +2,6 @@ package syscache
 
 import (
 	"errors"
-	"io"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -75,7 +74,7 @@ func (s *source) pread(b []byte, off uint64) error {
 		case err != nil:
 			return err
 		case n == 0:
-			return io.ErrUnexpectedEOF // shorter than when it was opened
+			return errCut
 		}
 		b, off = b[n:], off+uint64(n)
 	}
@@ -113,4 +112,4 @@ func (s *source) guarded(f func() error) (err error) {
 	return f()
 }
 
-var errCut = errors.New("the file was cut while it was mapped")
+var errCut = corrupt("the file became shorter while it was open")

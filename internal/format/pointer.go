@@ -63,8 +63,9 @@ const (
 	pointerMinHeader = 113
 	// MaxPointerHeader bounds the header, so that one small read gets it.
 	MaxPointerHeader = 4096
-	// maxStats bounds what a pointer makes its readers read.
-	maxStats = 1 << 30
+	// MaxPointer bounds what a pointer makes its readers read.
+	MaxPointer = MaxPointerHeader + maxStats
+	maxStats   = 1 << 30
 
 	flagStats    = 1
 	flagIdentity = 1

@@ -55,6 +55,16 @@ func (s Stats) Counts() (dirs, files int) {
 	return int(c.u32()), int(c.u32())
 }
 
+// Check returns nil if s is whole, else why it is corrupt.
+func (s Stats) Check() error {
+	for _, err := range s.All() {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // All yields the directories of s, after verifying its checksum, and ends
 // with an error where the structure is wrong. The Files slice of a StatDir is
 // reused for the next.

@@ -107,19 +107,30 @@ func DecodeTableHeader(b []byte, size uint64) (h TableHeader, err error) {
 	h.Rows, h.RowsEnd, h.Homes, h.Slots = c.u64(), c.u64(), c.u64(), c.u64()
 	h.MaxDisplacement = c.u32()
 	stride := c.u32()
+	zeros := c.bytes(28)
 	switch {
-	case length != TableHeaderSize || stride != RowsPerOrder:
+	case length != TableHeaderSize || stride != RowsPerOrder || !allZero(zeros):
 		return h, corrupt("table header")
 	case whole != size:
 		return h, corrupt("table of %d bytes, its header says %d", size, whole)
 	// Each of these is below 2^40 before any sum or product is made of them.
 	case size > 1<<40 || h.RowsEnd > size || h.RowsEnd < TableHeaderSize || h.RowsEnd%8 != 0,
-		h.Rows > size/16 || h.Slots > size/SlotSize,
+		h.Rows > size/16 || h.Slots > size/SlotSize || h.RowsEnd < TableHeaderSize+16*h.Rows,
+		h.Rows == 0 && h.RowsEnd != TableHeaderSize,
 		h.Homes != Homes(h.Rows) || h.Slots < h.Homes || h.Slots > h.Homes+h.Rows,
 		uint64(h.MaxDisplacement) >= h.Slots || h.Size() != size:
 		return h, corrupt("table header does not fit its file")
 	}
 	return h, nil
+}
+
+func allZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // Slot returns the slot of a row whose key has this hash, at offset.
@@ -180,5 +191,8 @@ func Row(b []byte) (key, value []byte, size uint64, err error) {
 		return nil, nil, 0, corrupt("row checksum")
 	}
 	end := RowHeaderSize + int(k)
+	if !allZero(b[end+int(v) : size]) {
+		return nil, nil, 0, corrupt("row padding")
+	}
 	return b[RowHeaderSize:end:end], b[end : end+int(v) : end+int(v)], size, nil
 }
