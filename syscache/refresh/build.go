@@ -94,7 +94,7 @@ func (st *staging) buildTable(ctx context.Context, in Inputs) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	h, err := writeTable(f, in.Key, rows.sorted())
+	h, err := writeTable(f, in.Key, rows.count, rows.sorted())
 	if err != nil {
 		f.Close()
 		var dup *duplicateError

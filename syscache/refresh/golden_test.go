@@ -152,7 +152,7 @@ func (r *vectorRoot) table(rows map[string]string, change ...func(*format.Pointe
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	h, err := writeTable(f, m.Key(), sortedRows(rows))
+	h, err := writeTable(f, m.Key(), len(rows), sortedRows(rows))
 	if err == nil {
 		err = f.Chmod(0o644)
 	}

@@ -96,7 +96,7 @@ type refresher struct {
 
 	token *token
 	state state
-	told  map[string]bool // warnings: a refresh looks at everything twice
+	told  map[string]bool    // warnings: a refresh looks at everything twice
 	known *hashing.Inventory // nil until it is read
 	saved []byte             // what of it is on disk
 }

@@ -27,6 +27,7 @@ type rowSorter struct {
 	arena  []byte
 	rows   []sortedRow
 	runs   []string
+	count  int // of all rows
 }
 
 // A sortedRow is a row in the arena, in the order it was emitted.
@@ -55,6 +56,7 @@ func (s *rowSorter) add(key, value []byte, line uint64) error {
 			return err
 		}
 	}
+	s.count++
 	s.rows = append(s.rows, sortedRow{len(s.arena), uint32(len(key)), uint32(len(value)), line})
 	s.arena = append(append(s.arena, key...), value...)
 	return nil

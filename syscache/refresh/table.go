@@ -11,18 +11,18 @@ import (
 	"github.com/syscache/syscache/internal/format"
 )
 
-// writeTable writes the table of rows, which come sorted and unique, to a new
+// writeTable writes the table of n rows, which come sorted and unique, to a new
 // file f. It keeps 8 bytes a row in memory. What it writes depends on the
 // rows and the key alone (I9).
 //
 // The hash index is placed in one pass over the slots in ascending order:
 // each at its home position, or after its predecessor. Nothing is ever moved,
 // so keys chosen to share one hash cost no more than others.
-func writeTable(f file, key [32]byte, rows iter.Seq2[mergedRow, error]) (format.TableHeader, error) {
+func writeTable(f file, key [32]byte, n int, rows iter.Seq2[mergedRow, error]) (format.TableHeader, error) {
 	h := format.TableHeader{Key: key}
 	w := bufio.NewWriterSize(f, 1<<20)
 	w.Write(make([]byte, format.TableHeaderSize))
-	slots, order, err := writeRows(w, &h, rows)
+	slots, order, err := writeRows(w, &h, n, rows)
 	if err != nil {
 		return h, err
 	}
@@ -49,8 +49,9 @@ func writeTable(f file, key [32]byte, rows iter.Seq2[mergedRow, error]) (format.
 }
 
 // writeRows writes the rows and returns their slots and the order entries.
-func writeRows(w io.Writer, h *format.TableHeader, rows iter.Seq2[mergedRow, error]) (slots []uint64, order []uint32, err error) {
+func writeRows(w io.Writer, h *format.TableHeader, n int, rows iter.Seq2[mergedRow, error]) (slots []uint64, order []uint32, err error) {
 	offset := uint64(format.TableHeaderSize)
+	slots = make([]uint64, 0, n) // at its size at once: it is most of the memory
 	var b []byte
 	for r, err := range rows {
 		if err != nil {
