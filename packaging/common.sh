@@ -7,7 +7,6 @@
 #                      gives the same bytes.
 
 set -eu
-umask 022
 export LC_ALL=C TZ=UTC
 
 top=$(cd "$(dirname "$0")/../.." && pwd)

@@ -24,15 +24,16 @@ type trust struct {
 
 // check returns why what st is the stat of cannot be trusted, or nil.
 func (t *trust) check(st *unix.Stat_t, want uint32, what string) error {
+	mode := uint32(st.Mode) // 16 bits on BSDs
 	switch {
-	case st.Mode&unix.S_IFMT != want:
+	case mode&unix.S_IFMT != want:
 		return fmt.Errorf("%s is not a %s", what, typeName(want))
-	case st.Mode&0o002 != 0:
-		return fmt.Errorf("%s can be written by everyone (mode %04o)", what, st.Mode&0o7777)
+	case mode&0o002 != 0:
+		return fmt.Errorf("%s can be written by everyone (mode %04o)", what, mode&0o7777)
 	case !t.owner(st.Uid):
 		return fmt.Errorf("%s belongs to uid %d, who is neither root, nor the owner of %s, nor you", what, st.Uid, t.root)
-	case st.Mode&0o020 != 0 && !t.group(st.Gid):
-		return fmt.Errorf("%s can be written by group %d (mode %04o), and %s cannot", what, st.Gid, st.Mode&0o7777, t.root)
+	case mode&0o020 != 0 && !t.group(st.Gid):
+		return fmt.Errorf("%s can be written by group %d (mode %04o), and %s cannot", what, st.Gid, mode&0o7777, t.root)
 	}
 	return nil
 }

@@ -52,6 +52,7 @@ func TestDpkgPendingTriggers(t *testing.T) {
 	r.install(t, dpkg.tool(t, "1.0"), dpkg.demo(t, "1"))
 	r.run(t, dpkg.withoutHooks(r, dpkg.demo(t, "2")))
 	r.wantStale(t)
+	r.wantInstalled(t, "demo") // it does not wait for the trigger
 	r.run(t, dpkgCommand(r, "--configure", "--pending"))
 	r.wantFresh(t, version2)
 }

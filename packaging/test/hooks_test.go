@@ -200,6 +200,19 @@ func TestUmaskAndEmptyPath(t *testing.T) {
 	})
 }
 
+// What no package declares is refreshed too, when the command comes.
+func TestInstallWithoutPackages(t *testing.T) {
+	both(t, func(t *testing.T, m *manager) {
+		r := newBareRoot(t, m)
+		write(t, r.path("etc/syscache.toml"), "[cache.local]\ninputs = [\"opt/local/**\"]\n")
+		write(t, r.path("opt/local/file"), "")
+		r.install(t, m.tool(t, "1.0"))
+		if _, code := r.read(t, "get", "local", "opt/local/file"); code != 0 {
+			t.Errorf("get exits %d", code)
+		}
+	})
+}
+
 // The new version of the command refreshes what came in the same transaction,
 // and what was there before.
 func TestToolUpgrade(t *testing.T) {
@@ -208,10 +221,23 @@ func TestToolUpgrade(t *testing.T) {
 		r.install(t, m.tool(t, "1.0"), m.demo(t, "1"))
 		r.install(t, m.tool(t, "1.1"), m.demo(t, "2"))
 		r.wantFresh(t, version2)
+		before := r.cacheDir(t)
 		r.wantRefreshed(t, func() { r.install(t, m.tool(t, "1.0")) })
+		if !os.SameFile(before, r.cacheDir(t)) {
+			t.Error("the cache_dir was made anew")
+		}
 		r.install(t, m.demo(t, "1"))
 		r.wantFresh(t, version1)
 	})
+}
+
+func (r *root) cacheDir(t *testing.T) os.FileInfo {
+	t.Helper()
+	fi, err := os.Stat(r.path("var/cache/syscache"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fi
 }
 
 func TestRemoveTool(t *testing.T) {
@@ -281,8 +307,9 @@ func TestTwentyPackages(t *testing.T) {
 	})
 }
 
-// wantRuns runs argv and counts how often it runs refresh, and how often that
-// runs demo's builder.
+// wantRuns runs argv and counts how often it runs refresh, which may be less
+// often with another version of the manager, and how often that runs demo's
+// builder.
 func (r *root) wantRuns(t *testing.T, what string, argv []string, refreshes, builds int) {
 	t.Helper()
 	trace := filepath.Join(t.TempDir(), "trace")
@@ -294,7 +321,7 @@ func (r *root) wantRuns(t *testing.T, what string, argv []string, refreshes, bui
 	gotRefreshes := strings.Count(string(b), `"refresh", "--hook"`)
 	gotBuilds := strings.Count(string(b), `libexec/build-index", [`)
 	t.Logf("%s: %d refreshes, %d builds", what, gotRefreshes, gotBuilds)
-	if gotRefreshes != refreshes || gotBuilds != builds {
+	if gotRefreshes < 1 || gotRefreshes > refreshes || gotBuilds != builds {
 		t.Errorf("%s: %d refreshes and %d builds, want %d and %d", what, gotRefreshes, gotBuilds, refreshes, builds)
 	}
 }

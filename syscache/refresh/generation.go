@@ -76,7 +76,8 @@ func (o *ownership) checkOutput(dir string, out *format.Output) error {
 	want := map[format.OutputType]uint32{
 		format.OutputFile: unix.S_IFREG, format.OutputDir: unix.S_IFDIR, format.OutputSymlink: unix.S_IFLNK,
 	}[out.Type]
-	if st.Mode&unix.S_IFMT != want || want != unix.S_IFDIR && uint64(st.Size) != out.Size {
+	mode := uint32(st.Mode)
+	if mode&unix.S_IFMT != want || want != unix.S_IFDIR && uint64(st.Size) != out.Size {
 		return fmt.Errorf("%w: %s is not what was published", format.ErrCorrupt, path)
 	}
 	if want == unix.S_IFLNK {
@@ -85,8 +86,8 @@ func (o *ownership) checkOutput(dir string, out *format.Output) error {
 	if err := o.check(&st, want, path); err != nil {
 		return fmt.Errorf("%w: %w", syscache.ErrUntrusted, err)
 	}
-	if st.Mode&0o777 != uint32(out.Mode) && want == unix.S_IFREG {
-		return fmt.Errorf("%w: %s has mode %04o, not %04o", format.ErrCorrupt, path, st.Mode&0o777, out.Mode)
+	if mode&0o777 != uint32(out.Mode) && want == unix.S_IFREG {
+		return fmt.Errorf("%w: %s has mode %04o, not %04o", format.ErrCorrupt, path, mode&0o777, out.Mode)
 	}
 	return nil
 }

@@ -33,11 +33,12 @@ func BecomeOwner(root string) error {
 		return nil
 	}
 	// The group first: afterwards we may not. The directory's group rather
-	// than the user database's, which a chroot may lack.
+	// than the user database's, which a chroot may lack. Both of root set the
+	// real and the saved ids too, in all threads.
 	for _, step := range []func() error{
 		func() error { return syscall.Setgroups([]int{int(st.Gid)}) },
-		func() error { return syscall.Setresgid(int(st.Gid), int(st.Gid), int(st.Gid)) },
-		func() error { return syscall.Setresuid(int(st.Uid), int(st.Uid), int(st.Uid)) },
+		func() error { return syscall.Setgid(int(st.Gid)) },
+		func() error { return syscall.Setuid(int(st.Uid)) },
 	} {
 		if err := step(); err != nil {
 			return fmt.Errorf("become uid %d, who owns %s: %w", st.Uid, root, err)
@@ -59,18 +60,19 @@ func (o *ownership) checkSelf(root string) error {
 
 // check returns why what st is the stat of is not the install's own, or nil.
 func (o *ownership) check(st *unix.Stat_t, want uint32, what string) error {
-	sticky := want == unix.S_IFDIR && st.Mode&unix.S_ISVTX != 0
+	mode := uint32(st.Mode) // 16 bits on BSDs
+	sticky := want == unix.S_IFDIR && mode&unix.S_ISVTX != 0
 	switch {
-	case st.Mode&unix.S_IFMT != want && want == unix.S_IFDIR:
+	case mode&unix.S_IFMT != want && want == unix.S_IFDIR:
 		return fmt.Errorf("%s is not a directory", what)
-	case st.Mode&unix.S_IFMT != want:
+	case mode&unix.S_IFMT != want:
 		return fmt.Errorf("%s is not a regular file", what)
 	case st.Uid != 0 && st.Uid != o.uid && int(st.Uid) != os.Geteuid():
 		return fmt.Errorf("%s belongs to uid %d, who neither is root nor owns the install", what, st.Uid)
-	case st.Mode&unix.S_IWOTH != 0 && !sticky:
-		return fmt.Errorf("everyone can write %s (mode %04o)", what, st.Mode&0o7777)
-	case st.Mode&unix.S_IWGRP != 0 && !sticky && (!o.shared || st.Gid != o.gid):
-		return fmt.Errorf("group %d can write %s (mode %04o)", st.Gid, what, st.Mode&0o7777)
+	case mode&unix.S_IWOTH != 0 && !sticky:
+		return fmt.Errorf("everyone can write %s (mode %04o)", what, mode&0o7777)
+	case mode&unix.S_IWGRP != 0 && !sticky && (!o.shared || st.Gid != o.gid):
+		return fmt.Errorf("group %d can write %s (mode %04o)", st.Gid, what, mode&0o7777)
 	}
 	return nil
 }
