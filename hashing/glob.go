@@ -219,18 +219,31 @@ func initial(globs []*glob) []state {
 	return states
 }
 
-// wanted returns the names that are all that states ask of a directory, sorted,
-// or false if the directory must be listed.
-func wanted(states []state) (names []string, ok bool) {
+// onlyNames says whether all that states ask of a directory is some names: it
+// need not be listed then.
+func onlyNames(states []state) bool {
 	for i := range states {
-		st := &states[i]
-		if st.deep || !st.glob.parts[st.at].literal {
-			return nil, false
+		if st := &states[i]; st.deep || !st.glob.parts[st.at].literal {
+			return false
 		}
-		names = append(names, st.glob.parts[st.at].text)
 	}
-	slices.Sort(names)
-	return slices.Compact(names), true
+	return true
+}
+
+// byName calls f for each of the names that states, of which onlyNames holds,
+// ask for, with the states that ask for it. Patterns may be many: a list of
+// files is a pattern each.
+func byName(states []state, f func(name string, states []state)) {
+	name := func(st state) string { return st.glob.parts[st.at].text }
+	sorted := slices.SortedFunc(slices.Values(states), func(a, b state) int { return strings.Compare(name(a), name(b)) })
+	for len(sorted) > 0 {
+		n := 1
+		for n < len(sorted) && name(sorted[n]) == name(sorted[0]) {
+			n++
+		}
+		f(name(sorted[0]), sorted[:n])
+		sorted = sorted[n:]
+	}
 }
 
 // literalSoFar says whether the part that st wants next belongs to the literal

@@ -177,7 +177,7 @@ func TestDecodeManifestRejects(t *testing.T) {
 // TestDecodeManifestAllocates: a hostile count must not make the decoder
 // allocate more than the bytes it was given bear out.
 func TestDecodeManifestAllocates(t *testing.T) {
-	for _, tail := range []string{"\xff\xff\xff\x7f\x00\x00\x00\x00", "\x00\x00\x00\x00\xff\xff\xff\x7f"} {
+	for _, tail := range []string{"\x00\x00\x10\x00\x00\x00\x00\x00", "\x00\x00\x00\x00\x00\x00\x10\x00"} {
 		b := append([]byte("SYSC-MAN\x01\x00\x00\x00"+tail), make([]byte, 64<<10)...)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)

@@ -181,53 +181,6 @@ func write(t testing.TB, path, content string) {
 	check(t, os.WriteFile(path, []byte(content), 0o644))
 }
 
-// TestScanSwappedDirectory: somebody swaps a directory for a symbolic link to
-// one outside, as fast as they can. None of what lies there may be read.
-func TestScanSwappedDirectory(t *testing.T) {
-	t.Parallel()
-	outside := plant(t, "d/secret", "d/e/secret")
-	root := plant(t, "a/d/inside", "a/d/e/inside", "a/swap -> "+outside+"/d", "a/z -> z")
-	stop := make(chan struct{})
-	swapped := make(chan int)
-	go func() {
-		n := 0
-		for ; ; n++ {
-			select {
-			case <-stop:
-				swapped <- n
-				return
-			default:
-				unix.Renameat2(unix.AT_FDCWD, root+"/a/d", unix.AT_FDCWD, root+"/a/swap", unix.RENAME_EXCHANGE)
-			}
-		}
-	}()
-	scans, complete := 0, 0
-	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); scans++ {
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		// A clock that never waits: more looks in the time that there is.
-		tree, err := Scan{Root: root, Include: []string{"**"}, clock: clock{preciseNow, -future}}.Run(ctx)
-		cancel()
-		if err != nil {
-			if !errors.Is(err, ErrChanging) && !errors.Is(err, context.DeadlineExceeded) {
-				t.Fatal(err)
-			}
-			continue
-		}
-		complete++
-		for _, f := range tree.Files {
-			if strings.HasSuffix(f.Path, "secret") {
-				t.Fatalf("it read %s", f.Path)
-			}
-		}
-	}
-	close(stop)
-	n := <-swapped
-	t.Logf("%d scans, %d complete; %d swaps", scans, complete, n)
-	if n < 100 || scans < 10 {
-		t.Errorf("%d swaps, %d scans: the test shows little", n, scans)
-	}
-}
-
 // TestScanNoticesRestoredTimes: size, mtime and inode are as before; only ctime
 // cannot be set.
 func TestScanNoticesRestoredTimes(t *testing.T) {
@@ -265,6 +218,7 @@ func TestScanRacyEdit(t *testing.T) {
 		if tree.Files[0].Digest != content(fmt.Sprintf("%03da", i)) {
 			t.Fatalf("round %d: the digest is of older content", i)
 		}
+		past(t, tree.Files[0].ID)
 		write(t, root+"/f", fmt.Sprintf("%03db", i))
 		var st unix.Stat_t
 		check(t, unix.Stat(root+"/f", &st))
@@ -282,6 +236,17 @@ func TestScanRacyEdit(t *testing.T) {
 	}
 }
 
+// past checks that the clock has moved on since id. Kernels from 6.13 on tell
+// changes within a tick apart once somebody looked, so that there the race
+// itself does not show.
+func past(t *testing.T, id format.Identity) {
+	t.Helper()
+	c := fileClock()
+	if age := time.Duration(c.now() - id.Ctime); age <= 10*time.Millisecond {
+		t.Fatalf("an identity is recorded %v after the change", age)
+	}
+}
+
 // TestScanRacyDirectory: the same for a directory and the names in it.
 func TestScanRacyDirectory(t *testing.T) {
 	t.Parallel()
@@ -289,6 +254,7 @@ func TestScanRacyDirectory(t *testing.T) {
 	for i := range 50 {
 		check(t, os.WriteFile(fmt.Sprintf("%s/%d", root, i), nil, 0o644))
 		tree := scan(t, Scan{Root: root, Include: []string{"*", "missing/x"}})
+		past(t, tree.Dirs[0].ID)
 		check(t, os.WriteFile(fmt.Sprintf("%s/again%d", root, i), nil, 0o644))
 		var st unix.Stat_t
 		check(t, unix.Stat(root, &st))
@@ -382,7 +348,7 @@ func TestSettlesAt(t *testing.T) {
 
 func TestFileClock(t *testing.T) {
 	c := fileClock()
-	if c.granularity < minGranularity || c.granularity > int64(100*time.Millisecond) {
+	if c.granularity < int64(10*time.Millisecond) || c.granularity > int64(100*time.Millisecond) {
 		t.Errorf("granularity %v", time.Duration(c.granularity))
 	}
 	if d := time.Since(time.Unix(0, c.now())); d < -time.Millisecond || d > time.Second {

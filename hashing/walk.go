@@ -100,10 +100,9 @@ func (w *walk) visit(l *level, states []state) error {
 	}
 	var below []subdir
 	var err error
-	names, literal := wanted(states)
 	switch {
-	case literal:
-		below, err = w.lookUp(l, names, states)
+	case onlyNames(states):
+		below, err = w.lookUp(l, states)
 	case l.searchable:
 		w.leave(l.path, "not readable by "+w.audience.name)
 	default:
@@ -157,11 +156,13 @@ func (w *walk) list(l *level, states []state) (below []subdir, err error) {
 }
 
 // lookUp looks for the names that are all that is wanted of the directory l.
-func (w *walk) lookUp(l *level, names []string, states []state) (below []subdir, err error) {
-	steps := make([]step, len(names))
-	for i, name := range names {
-		steps[i] = advance(states, l.path, name)
-	}
+func (w *walk) lookUp(l *level, states []state) (below []subdir, err error) {
+	var names []string
+	var steps []step
+	byName(states, func(name string, states []state) {
+		names = append(names, name)
+		steps = append(steps, advance(states, l.path, name))
+	})
 	types, all, err := w.probe(l, names, steps)
 	if err == nil && !all {
 		// What is missing may come: the directory certifies that it has not.
@@ -287,7 +288,7 @@ func (w *walk) descend(l *level, sub *subdir) (*level, error) {
 		return nil, nil
 	}
 	searchable := !w.audience.may(&st, mayRead)
-	if _, literal := wanted(sub.states); searchable && !literal {
+	if searchable && !onlyNames(sub.states) {
 		w.leave(sub.path, "not readable by "+w.audience.name)
 		return nil, nil
 	}

@@ -10,10 +10,13 @@ import (
 	"testing"
 )
 
-// both runs a test under each package manager.
+// both runs a test under each package manager that is here.
 func both(t *testing.T, test func(t *testing.T, m *manager)) {
 	for _, m := range []*manager{dpkg, rpm} {
-		t.Run(m.kind, func(t *testing.T) { test(t, m) })
+		t.Run(m.kind, func(t *testing.T) {
+			require(t, m.needs...)
+			test(t, m)
+		})
 	}
 }
 
@@ -329,7 +332,6 @@ func (r *root) wantRuns(t *testing.T, what string, argv []string, refreshes, bui
 // The same source gives the same package, whoever builds it where.
 func TestReproducible(t *testing.T) {
 	both(t, func(t *testing.T, m *manager) {
-		require(t, m.needs...)
 		build := func(umask, zone string) []byte {
 			dir := t.TempDir()
 			script := exec.Command("/bin/sh", "-c", "umask "+umask+`; exec "$@"`, "sh", "../"+m.kind+"/build", dir)
@@ -344,4 +346,41 @@ func TestReproducible(t *testing.T) {
 			t.Error("two builds differ")
 		}
 	})
+}
+
+// The README's example is the one that is tested.
+func TestReadmeExample(t *testing.T) {
+	readme := read(t, "../README.md")
+	declaration := read(t, "demo/common/usr/lib/syscache.d/demo.toml")
+	if !strings.Contains(readme, "```toml\n"+declaration+"```") {
+		t.Error("README.md and demo.toml differ")
+	}
+	spec := read(t, "demo/demo.spec")
+	var triggers strings.Builder
+	for line := range strings.Lines(spec[strings.Index(spec, "%transfiletriggerin"):]) {
+		switch {
+		case line == "\n":
+			triggers.WriteString(line)
+		case line[0] != '#':
+			triggers.WriteString("    " + line)
+		}
+	}
+	if !strings.Contains(readme, triggers.String()) {
+		t.Errorf("README.md does not have demo.spec's triggers:\n%s", triggers.String())
+	}
+	const activate = "activate-noawait syscache-refresh"
+	for _, text := range []string{readme, read(t, "demo/build")} {
+		if !strings.Contains(text, activate) {
+			t.Errorf("README.md or demo/build lacks %q", activate)
+		}
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }

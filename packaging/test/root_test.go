@@ -48,11 +48,8 @@ func newRoot(t *testing.T, m *manager) *root {
 // a cache of the built-in kind with the default witness.
 func (r *root) declare(t *testing.T) {
 	t.Helper()
-	b, err := os.ReadFile("demo/common/usr/lib/syscache.d/demo.toml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, r.path("etc/syscache.toml"), string(b)+"\n[cache.demo-files]\ninputs = [\"opt/demo/**\"]\n")
+	demo := read(t, "demo/common/usr/lib/syscache.d/demo.toml")
+	write(t, r.path("etc/syscache.toml"), demo+"\n[cache.demo-files]\ninputs = [\"opt/demo/**\"]\n")
 }
 
 // newBareRoot returns a root where no cache is declared.
