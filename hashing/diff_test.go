@@ -19,6 +19,7 @@ func TestDiff(t *testing.T) {
 			in("c", RegularFile, 0o644, 1, one),
 			in("d", RegularFile, 0o644, 1, one),
 			in("e", RegularFile, 0o644, 1, one),
+			in("s", RegularFile, 0o644, 1, one),
 			in("z", RegularFile, 0o644, 1, one),
 		},
 	}
@@ -30,6 +31,7 @@ func TestDiff(t *testing.T) {
 			in("c", RegularFile, 0o755, 1, one),
 			in("d", Symlink, 0, 1, two),
 			in("e", RegularFile, 0o600, 2, two),
+			in("s", RegularFile, 0o644, 2, one),
 			in("z", RegularFile, 0o644, 1, one),
 		},
 	}
@@ -43,6 +45,7 @@ func TestDiff(t *testing.T) {
 		{Path: "c", How: Mode, Old: old.Inputs[2], New: to.Inputs[2]},
 		{Path: "d", How: Kind, Old: old.Inputs[3], New: to.Inputs[3]},
 		{Path: "e", How: Content | Mode, Old: old.Inputs[4], New: to.Inputs[4]},
+		{Path: "s", How: Content, Old: old.Inputs[5], New: to.Inputs[5]},
 	}
 	if d := cmp.Diff(want, Diff(old, to)); d != "" {
 		t.Errorf("Diff (-want +got):\n%s", d)

@@ -1,6 +1,7 @@
 package refresh
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -90,22 +91,27 @@ func parseConfig(file string, text []byte) ([]Cache, error) {
 			p.unknown(top[key], key, []string{"cache"})
 			continue
 		}
-		var tables map[string]toml.Primitive
-		if !p.decode(top[key], &tables, "write [cache.NAME]") {
-			continue
-		}
+		tables := p.table(top[key], "write [cache.NAME]")
 		for _, name := range p.inOrder(tables) {
 			caches = append(caches, p.cache(name, tables[name]))
 		}
 	}
 	slices.SortFunc(caches, func(a, b Cache) int { return strings.Compare(a.Name, b.Name) })
-	return caches, errors.Join(p.errs...)
+	slices.SortStableFunc(p.mistakes, func(a, b *ConfigError) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
+	})
+	errs := make([]error, len(p.mistakes))
+	for i, m := range p.mistakes {
+		errs[i] = m
+	}
+	return caches, errors.Join(errs...)
 }
 
 type configParser struct {
 	file string
 	md   *toml.MetaData
-	errs []error
+
+	mistakes []*ConfigError
 }
 
 // setting is one key of a [cache.NAME] table.
@@ -115,95 +121,145 @@ type setting struct {
 
 var settings = map[string]setting{
 	"kind": {func(p *configParser, v toml.Primitive, c *Cache) {
-		var s string
-		if p.decode(v, &s, `write kind = "table" or kind = "files"`) {
-			if s != "table" && s != "files" {
-				p.at(v, fmt.Sprintf("kind %q", s), `write "table" or "files"`)
-			}
-			c.Files = s == "files"
+		const hint = `write kind = "table" or kind = "files"`
+		s, ok := p.text(v, hint)
+		if ok && s != "table" && s != "files" {
+			p.at(v, fmt.Sprintf("kind %q", s), hint)
+		}
+		c.Files = s == "files"
+	}},
+	"inputs": {func(p *configParser, v toml.Primitive, c *Cache) {
+		c.Inputs = p.patterns(v, false)
+		if c.Inputs != nil && len(c.Inputs) == 0 {
+			p.at(v, "no inputs", inputsHint)
 		}
 	}},
-	"inputs":  {patterns(func(c *Cache) *[]string { return &c.Inputs }, false)},
-	"exclude": {patterns(func(c *Cache) *[]string { return &c.Exclude }, false)},
-	"recipe":  {patterns(func(c *Cache) *[]string { return &c.Recipe }, true)},
+	"exclude": {func(p *configParser, v toml.Primitive, c *Cache) { c.Exclude = p.patterns(v, false) }},
+	"recipe":  {func(p *configParser, v toml.Primitive, c *Cache) { c.Recipe = p.patterns(v, true) }},
 	"witness": {decodeWitness},
 	"build": {func(p *configParser, v toml.Primitive, c *Cache) {
-		const hint = `write build = ["libexec/command", "argument"]; it is not given to a shell`
-		if !p.decode(v, &c.Command, hint) {
+		const hint = `write build = ["libexec/command", "argument"]: an executable relative to the root, or by its absolute path; it is not given to a shell`
+		command, ok := p.list(v, hint)
+		if !ok {
 			return
 		}
-		if len(c.Command) == 0 {
+		if len(command) == 0 {
 			p.at(v, "the command is empty", hint)
-		} else if err := checkCommand(c.Command); err != nil {
-			p.at(v, err.Error(), "name an executable relative to the root, or by its absolute path")
+		} else if err := checkCommand(command); err != nil {
+			p.at(v, err.Error(), hint)
 		}
+		c.Command = command
 	}},
 	"env": {func(p *configParser, v toml.Primitive, c *Cache) {
-		if p.decode(v, &c.Env, `write env = { NAME = "value" }`) {
-			for name, value := range c.Env {
-				if err := checkEnv(name, value); err != nil {
-					p.at(v, err.Error(), "choose another name")
-				}
+		const hint = `write env = { NAME = "value" }; what begins with SYSCACHE_ is ours`
+		table, ok := p.value(v).(map[string]any)
+		if !ok {
+			p.at(v, "want a table of strings", hint)
+		}
+		c.Env = make(map[string]string, len(table))
+		for _, name := range slices.Sorted(maps.Keys(table)) {
+			value, ok := table[name].(string)
+			if !ok {
+				p.at(v, fmt.Sprintf("the value of %s is not a string", name), hint)
+			} else if err := checkEnv(name, value); err != nil {
+				p.at(v, err.Error(), hint)
 			}
+			c.Env[name] = value
 		}
 	}},
-	"timeout": {duration(func(c *Cache) *time.Duration { return &c.Timeout })},
-	"keep":    {duration(func(c *Cache) *time.Duration { return &c.Keep })},
+	"timeout": {func(p *configParser, v toml.Primitive, c *Cache) { c.Timeout = p.duration(v) }},
+	"keep":    {func(p *configParser, v toml.Primitive, c *Cache) { c.Keep = p.duration(v) }},
 }
 
-func patterns(field func(*Cache) *[]string, absolute bool) func(*configParser, toml.Primitive, *Cache) {
-	return func(p *configParser, v toml.Primitive, c *Cache) {
-		list := field(c)
-		if !p.decode(v, list, `write a list of patterns: ["lib/**/*.py"]`) {
-			return
-		}
-		for _, pattern := range *list {
-			if err := checkPattern(pattern, absolute); err != nil {
-				p.at(v, err.Error(), "patterns are relative to the root and stay under it: lib/**/*.py")
-			}
-		}
-	}
-}
-
-func duration(field func(*Cache) *time.Duration) func(*configParser, toml.Primitive, *Cache) {
-	return func(p *configParser, v toml.Primitive, c *Cache) {
-		const hint = `write a number and a unit: "90s", "10m", "24h"`
-		var s string
-		if !p.decode(v, &s, hint) {
-			return
-		}
-		d, err := time.ParseDuration(s)
-		if err != nil || d <= 0 {
-			p.at(v, fmt.Sprintf("%q is not a positive duration", s), hint)
-		}
-		*field(c) = d
-	}
-}
+const inputsHint = `write inputs = ["lib/**"]: patterns of the files it is derived from`
 
 func decodeWitness(p *configParser, v toml.Primitive, c *Cache) {
-	const hint = `write a list of paths, ["share/app/MANIFEST"], or "inputs"`
-	var any any
-	if err := p.md.PrimitiveDecode(v, &any); err != nil {
-		p.errs = append(p.errs, p.wrap(err, hint))
-		return
-	}
-	if s, ok := any.(string); ok {
+	const hint = `write a list of paths relative to the root, ["share/app/MANIFEST"], or "inputs"`
+	if s, ok := p.value(v).(string); ok {
 		if s != "inputs" {
 			p.at(v, fmt.Sprintf("witness %q", s), hint)
 		}
 		return
 	}
-	if !p.decode(v, &c.Witness, hint) {
-		return
-	}
-	if c.Witness == nil {
-		c.Witness = []string{}
-	}
+	c.Witness, _ = p.list(v, hint)
 	for _, w := range c.Witness {
 		if err := checkWitness(w); err != nil {
-			p.at(v, err.Error(), "name a file or directory relative to the root")
+			p.at(v, err.Error(), hint)
 		}
 	}
+}
+
+func (p *configParser) patterns(v toml.Primitive, absolute bool) []string {
+	hint := "patterns are relative to the root and stay under it: lib/**/*.py"
+	if absolute {
+		hint = "patterns are relative to the root and stay under it, or absolute: libexec/build, /usr/bin/python3"
+	}
+	list, ok := p.list(v, hint)
+	for _, pattern := range list {
+		if err := checkPattern(pattern, absolute); err != nil {
+			p.at(v, err.Error(), hint)
+		}
+	}
+	if !ok {
+		return nil
+	}
+	return list
+}
+
+func (p *configParser) duration(v toml.Primitive) time.Duration {
+	const hint = `write a number and a unit: "90s", "10m", "24h"`
+	s, ok := p.text(v, hint)
+	if !ok {
+		return 0
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		p.at(v, fmt.Sprintf("%q is not a positive duration", s), hint)
+	}
+	return d
+}
+
+// value returns what v is, as the library decodes it by itself. (Decoding into
+// a type, it takes a number for an empty map.)
+func (p *configParser) value(v toml.Primitive) (value any) {
+	p.md.PrimitiveDecode(v, &value)
+	return value
+}
+
+// text returns the string that v is, or notes the mistake.
+func (p *configParser) text(v toml.Primitive, hint string) (string, bool) {
+	s, ok := p.value(v).(string)
+	if !ok {
+		p.at(v, "want a string", hint)
+	}
+	return s, ok
+}
+
+// list returns the list of strings that v is, never nil, or notes the mistake.
+func (p *configParser) list(v toml.Primitive, hint string) ([]string, bool) {
+	values, ok := p.value(v).([]any)
+	list := make([]string, 0, len(values))
+	for _, value := range values {
+		s, is := value.(string)
+		ok = ok && is
+		list = append(list, s)
+	}
+	if !ok {
+		p.at(v, "want a list of strings", hint)
+	}
+	return list, ok
+}
+
+// table returns the keys and values of the table that v is, or notes the
+// mistake.
+func (p *configParser) table(v toml.Primitive, hint string) map[string]toml.Primitive {
+	if _, ok := p.value(v).(map[string]any); !ok {
+		p.at(v, "want a table", hint)
+		return nil
+	}
+	var table map[string]toml.Primitive
+	p.md.PrimitiveDecode(v, &table)
+	return table
 }
 
 func (p *configParser) cache(name string, v toml.Primitive) Cache {
@@ -212,8 +268,8 @@ func (p *configParser) cache(name string, v toml.Primitive) Cache {
 		p.at(v, fmt.Sprintf("%q cannot be the name of a cache", name),
 			"names are made of a-z, 0-9, '.', '_' and '-', begin with a letter or digit, and have at most 64 characters")
 	}
-	var table map[string]toml.Primitive
-	if !p.decode(v, &table, "write [cache."+name+"]") {
+	table := p.table(v, "write [cache."+name+"]")
+	if table == nil {
 		return c
 	}
 	for _, key := range p.inOrder(table) {
@@ -224,7 +280,7 @@ func (p *configParser) cache(name string, v toml.Primitive) Cache {
 		}
 	}
 	if _, ok := table["inputs"]; !ok {
-		p.at(v, fmt.Sprintf("cache %s has no inputs", name), `add inputs = ["lib/**"]: the files it is derived from`)
+		p.at(v, fmt.Sprintf("cache %s has no inputs", name), inputsHint)
 	}
 	if c.Files && c.Command == nil {
 		p.at(v, fmt.Sprintf("cache %s is of kind files and has no build command", name), `add build = [...], or leave kind out for the built-in table of files`)
@@ -248,22 +304,10 @@ func (p *configParser) unknown(v toml.Primitive, key string, known []string) {
 	p.at(v, fmt.Sprintf("unknown key %q", key), "known are: "+strings.Join(known, ", "))
 }
 
-// decode decodes v into to, or notes the mistake.
-func (p *configParser) decode(v toml.Primitive, to any, hint string) bool {
-	if err := p.md.PrimitiveDecode(v, to); err != nil {
-		e := p.wrap(err, hint)
-		at := p.position(v).Position
-		e.Line, e.Col = at.Line, at.Col
-		p.errs = append(p.errs, e)
-		return false
-	}
-	return true
-}
-
 // at notes a mistake where v is.
 func (p *configParser) at(v toml.Primitive, msg, hint string) {
 	pos := p.position(v).Position
-	p.errs = append(p.errs, &ConfigError{p.file, pos.Line, pos.Col, msg, hint})
+	p.mistakes = append(p.mistakes, &ConfigError{p.file, pos.Line, pos.Col, msg, hint})
 }
 
 // nowhere is a type that nothing decodes into: the error says where it was.

@@ -30,17 +30,16 @@ func TestConfigMistakes(t *testing.T) {
 		ok       = "[cache.c]\ninputs = [\"lib/**\"]\n" // what follows is line 3
 		tables   = "write [cache.NAME]"
 		known    = "known are: build, env, exclude, inputs, keep, kind, recipe, timeout, witness"
-		patterns = `write a list of patterns: ["lib/**/*.py"]`
-		relative = "patterns are relative to the root and stay under it: lib/**/*.py"
-		paths    = `write a list of paths, ["share/app/MANIFEST"], or "inputs"`
-		witness  = "name a file or directory relative to the root"
-		command  = `write build = ["libexec/command", "argument"]; it is not given to a shell`
-		name     = "name an executable relative to the root, or by its absolute path"
+		kinds    = `write kind = "table" or kind = "files"`
+		patterns = "patterns are relative to the root and stay under it: lib/**/*.py"
+		recipe   = "patterns are relative to the root and stay under it, or absolute: libexec/build, /usr/bin/python3"
+		paths    = `write a list of paths relative to the root, ["share/app/MANIFEST"], or "inputs"`
+		command  = `write build = ["libexec/command", "argument"]: an executable relative to the root, or by its absolute path; it is not given to a shell`
 		unit     = `write a number and a unit: "90s", "10m", "24h"`
-		env      = `write env = { NAME = "value" }`
+		env      = `write env = { NAME = "value" }; what begins with SYSCACHE_ is ours`
 		names    = "names are made of a-z, 0-9, '.', '_' and '-', begin with a letter or digit, and have at most 64 characters"
 		syntax   = "see https://toml.io for the syntax"
-		noInputs = `add inputs = ["lib/**"]: the files it is derived from`
+		noInputs = `write inputs = ["lib/**"]: patterns of the files it is derived from`
 	)
 	for _, tc := range []struct{ text, at, msg, hint string }{
 		{"x = 1", "1:5", `unknown key "x"`, "known are: cache"},
@@ -52,36 +51,36 @@ func TestConfigMistakes(t *testing.T) {
 		{"[cache.C]\ninputs = [\"a\"]", "1:1", `"C" cannot be the name of a cache`, names},
 		{"[cache.\"../c\"]\ninputs = [\"a\"]", "1:1", `"../c" cannot be the name of a cache`, names},
 		{"[cache.c]", "1:1", "cache c has no inputs", noInputs},
-		{"[cache.c]\ninputs = []", "2:10", "*", noInputs},
+		{"[cache.c]\ninputs = []", "2:11", "*", noInputs},
 		{ok + "input = [\"a\"]", "3:10", `unknown key "input"`, known},
 		{ok + "[cache.c.build]\nx = 1", "3", "*", command},
 
-		{ok + "kind = 1", "3:8", "*", `write kind = "table" or kind = "files"`},
-		{ok + `kind = "tables"`, "3:9", `kind "tables"`, `write "table" or "files"`},
+		{ok + "kind = 1", "3:8", "*", kinds},
+		{ok + `kind = "tables"`, "3:9", `kind "tables"`, kinds},
 		{ok + `kind = "files"`, "1:1", "cache c is of kind files and has no build command", "add build = [...], or leave kind out for the built-in table of files"},
 		{"[cache.c]\ninputs = \"lib\"", "2:11", "*", patterns},
 		{"[cache.c]\ninputs = [\"a\", 1]", "2:11", "*", patterns},
-		{"[cache.c]\ninputs = [\"/lib\"]", "2:11", `pattern "/lib": it is absolute; patterns are relative to the root`, relative},
-		{"[cache.c]\ninputs = [\"a\", \"b/../c\"]", "2:11", `pattern "b/../c": it has an empty, "." or ".." component`, relative},
-		{"[cache.c]\ninputs = [\"[a\"]", "2:11", `pattern "[a": brackets, braces or backslashes do not match up`, relative},
+		{"[cache.c]\ninputs = [\"/lib\"]", "2:11", `pattern "/lib": it is absolute; patterns are relative to the root`, patterns},
+		{"[cache.c]\ninputs = [\"a\", \"b/../c\"]", "2:11", `pattern "b/../c": it has an empty, "." or ".." component`, patterns},
+		{"[cache.c]\ninputs = [\"[a\"]", "2:11", `pattern "[a": brackets, braces or backslashes do not match up`, patterns},
 		{ok + "exclude = 1", "3:11", "*", patterns},
-		{ok + "exclude = [\"..\"]", "3:12", `pattern "..": it has an empty, "." or ".." component`, relative},
-		{ok + "recipe = {}", "3:11", "*", patterns},
-		{ok + "recipe = [\"/usr/../x\"]", "3:11", `pattern "/usr/../x": it has an empty, "." or ".." component`, relative},
+		{ok + "exclude = [\"..\"]", "3:12", `pattern "..": it has an empty, "." or ".." component`, patterns},
+		{ok + "recipe = {}", "3:11", "*", recipe},
+		{ok + "recipe = [\"/usr/../x\"]", "3:11", `pattern "/usr/../x": it has an empty, "." or ".." component`, recipe},
 		{ok + "witness = 1", "3:11", "*", paths},
 		{ok + `witness = "share/x"`, "3:12", `witness "share/x"`, paths},
 		{ok + "witness = [1]", "3:12", "*", paths},
-		{ok + "witness = [\"/a\"]", "3:12", `witness "/a"`, witness},
-		{ok + "witness = [\"a/../b\"]", "3:12", `witness "a/../b"`, witness},
+		{ok + "witness = [\"/a\"]", "3:12", `witness "/a"`, paths},
+		{ok + "witness = [\"a/../b\"]", "3:12", `witness "a/../b"`, paths},
 		{ok + `build = "sh -c x"`, "3:10", "*", command},
 		{ok + "build = []", "3:10", "the command is empty", command},
-		{ok + "build = [\"\"]", "3:10", `command ""`, name},
-		{ok + "build = [\"../x\"]", "3:10", `command "../x"`, name},
-		{ok + `build = ["x", "\u0000"]`, "3:10", `command argument "\x00"`, name},
+		{ok + "build = [\"\"]", "3:10", `command ""`, command},
+		{ok + "build = [\"../x\"]", "3:10", `command "../x"`, command},
+		{ok + `build = ["x", "\u0000"]`, "3:10", `command argument "\x00"`, command},
 		{ok + "env = 1", "3:7", "*", env},
 		{ok + "env = { A = 1 }", "3:8", "*", env},
-		{ok + `env = { SYSCACHE_ROOT = "x" }`, "3:8", "environment variable SYSCACHE_ROOT is reserved", "choose another name"},
-		{ok + `env = { "A=B" = "x" }`, "3:8", `environment variable "A=B"`, "choose another name"},
+		{ok + `env = { SYSCACHE_ROOT = "x" }`, "3:8", "environment variable SYSCACHE_ROOT is reserved", env},
+		{ok + `env = { "A=B" = "x" }`, "3:8", `environment variable "A=B"`, env},
 		{ok + "timeout = 10", "3:11", "*", unit},
 		{ok + `timeout = "soon"`, "3:12", `"soon" is not a positive duration`, unit},
 		{ok + `timeout = "-1s"`, "3:12", `"-1s" is not a positive duration`, unit},

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -37,53 +39,101 @@ func readRows(r io.Reader, emit func(key, value []byte, line uint64) error) erro
 	return s.Err()
 }
 
-// A jsonRow is a line of a builder's output.
-type jsonRow struct {
-	Key         *string         `json:"key"`
-	KeyBase64   *string         `json:"key_base64"`
-	Value       json.RawMessage `json:"value"`
-	ValueBase64 *string         `json:"value_base64"`
-}
-
 // parseRow returns the row that a line stands for. A value given as JSON is
 // stored as the JSON text, without insignificant space.
+//
+// It is stricter than the library's own decoding into a struct, which takes
+// "KEY" for "key", the last of two, and U+FFFD for what is no character: two
+// keys could become one.
 func parseRow(line []byte) (key, value []byte, err error) {
-	// The decoder would put U+FFFD in place of what is not UTF-8, and two
-	// keys could become one.
 	if !utf8.Valid(line) {
 		return nil, nil, fmt.Errorf("not UTF-8: %s", excerpt(line))
 	}
-	var row jsonRow
-	d := json.NewDecoder(bytes.NewReader(line))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&row); err != nil {
-		return nil, nil, fmt.Errorf("not a row: %s: %w", excerpt(line), err)
+	if !json.Valid(line) || bytes.TrimLeft(line, " \t\r")[0] != '{' {
+		return nil, nil, fmt.Errorf("not a JSON object: %s", excerpt(line))
 	}
-	if d.InputOffset() != int64(len(line)) && len(bytes.TrimSpace(line[d.InputOffset():])) > 0 {
-		return nil, nil, fmt.Errorf("more than one value: %s", excerpt(line))
+	fields, err := fieldsOf(line)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %s", err, excerpt(line))
 	}
-	switch {
-	case (row.Key == nil) == (row.KeyBase64 == nil):
+	if (fields["key"] == nil) == (fields["key_base64"] == nil) {
 		return nil, nil, fmt.Errorf(`want one of "key" and "key_base64": %s`, excerpt(line))
-	case (row.Value == nil) == (row.ValueBase64 == nil):
+	}
+	if (fields["value"] == nil) == (fields["value_base64"] == nil) {
 		return nil, nil, fmt.Errorf(`want one of "value" and "value_base64": %s`, excerpt(line))
 	}
-	if row.Key != nil {
-		key = []byte(*row.Key)
-	} else if key, err = base64.StdEncoding.DecodeString(*row.KeyBase64); err != nil {
-		return nil, nil, fmt.Errorf("key_base64: %w", err)
+	if key, err = text("key", fields["key"]); err == nil && key == nil {
+		key, err = base64Text("key_base64", fields["key_base64"])
 	}
-	if row.Value == nil {
-		if value, err = base64.StdEncoding.DecodeString(*row.ValueBase64); err != nil {
-			return nil, nil, fmt.Errorf("value_base64: %w", err)
+	if err == nil && fields["value"] == nil {
+		value, err = base64Text("value_base64", fields["value_base64"])
+	} else if err == nil {
+		var compact bytes.Buffer
+		err = json.Compact(&compact, fields["value"])
+		value = compact.Bytes()
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %s", err, excerpt(line))
+	}
+	return key, value, nil
+}
+
+// fieldsOf returns the fields of a JSON object, which is valid.
+func fieldsOf(object []byte) (map[string]json.RawMessage, error) {
+	fields := make(map[string]json.RawMessage, 2)
+	d := json.NewDecoder(bytes.NewReader(object))
+	d.Token() // the brace
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return nil, err
 		}
-		return key, value, nil
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, err
+		}
+		switch name {
+		case "key", "key_base64", "value", "value_base64":
+		default:
+			return nil, fmt.Errorf("unknown field %q", name)
+		}
+		if fields[name.(string)] != nil {
+			return nil, fmt.Errorf("two fields %q", name)
+		}
+		fields[name.(string)] = value
 	}
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, row.Value); err != nil {
-		return nil, nil, err
+	return fields, nil
+}
+
+// text returns the string that a field is, nil if there is no such field.
+func text(name string, raw json.RawMessage) ([]byte, error) {
+	if raw == nil {
+		return nil, nil
 	}
-	return key, compact.Bytes(), nil
+	var s string
+	if raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
+		return nil, fmt.Errorf("%q is not a string", name)
+	}
+	if strings.ContainsRune(s, utf8.RuneError) && loneSurrogate.Match(raw) {
+		return nil, fmt.Errorf("%q has half of a surrogate pair", name)
+	}
+	return []byte(s), nil
+}
+
+// loneSurrogate finds candidates: an escape of a surrogate. That what it stands
+// for became U+FFFD shows that it was alone.
+var loneSurrogate = regexp.MustCompile(`(?i)\\ud[89a-f]`)
+
+func base64Text(name string, raw json.RawMessage) ([]byte, error) {
+	s, err := text(name, raw)
+	if err != nil {
+		return nil, err
+	}
+	b, err := base64.StdEncoding.Strict().DecodeString(string(s))
+	if err != nil {
+		return nil, fmt.Errorf("%q is not base64", name)
+	}
+	return b, nil
 }
 
 // excerpt shows the beginning of a line, harmless.

@@ -237,7 +237,9 @@ func (r *refresher) install(staged, key string) error {
 	err := r.disk.Rename(staged, place)
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTDIR) {
 		if err = r.disk.Rename(place, aside); err == nil {
-			err = r.disk.Rename(staged, place)
+			if err = r.disk.Rename(staged, place); err != nil {
+				r.disk.Rename(aside, place) // better than nothing there
+			}
 		}
 	}
 	if err == nil {

@@ -122,6 +122,7 @@ func (r *refresher) run(ctx context.Context) (Result, error) {
 		if err == nil {
 			return result, r.tidy(result.Key)
 		}
+		r.sweep() // what the attempt left; it is the attempt's error that counts
 		if !errors.Is(err, errOvertaken) || ctx.Err() != nil {
 			break
 		}
@@ -129,8 +130,6 @@ func (r *refresher) run(ctx context.Context) (Result, error) {
 	if errors.Is(err, errOvertaken) {
 		err = fmt.Errorf("%s: %d attempts were %w", r.c.Name, attempts, err)
 	}
-	r.dropToken()
-	r.sweep()
 	r.recordFailure(err)
 	return Result{}, err
 }

@@ -217,10 +217,10 @@ func TestParseRow(t *testing.T) {
 		{`{"key":"a","value_base64":"AAE="}`, "a", "\x00\x01", ""},
 		{`{"key":"\ud83d\ude00","value":1}`, "😀", "1", ""},
 
-		{``, "", "", "not a row: an empty line"},
+		{``, "", "", "an empty line"},
 		{` `, "", "", "not a row: "},
-		{`hello`, "", "", `not a row: "hello"`},
-		{`[1]`, "", "", `not a row: "[1]"`},
+		{`hello`, "", "", `"hello"`},
+		{`[1]`, "", "", `"[1]"`},
 		{`null`, "", "", `want one of "key" and "key_base64"`},
 		{`{"key":"a"}`, "", "", `want one of "value" and "value_base64"`},
 		{`{"value":1}`, "", "", `want one of "key" and "key_base64"`},
