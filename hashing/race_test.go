@@ -377,8 +377,12 @@ func TestSettle(t *testing.T) {
 			t.Errorf("Settle(%s) = %v, %v", path, ok, err)
 		}
 	}
-	// An entry that is only just there makes a directory unsettled.
-	add(t, root, "d/last")
+	// An entry that was changed just now makes a directory unsettled, whose own
+	// times do not move.
+	if ok, err := Settle(t.Context(), root, "d"); !ok || err != nil {
+		t.Fatalf("Settle(d) = %v, %v", ok, err)
+	}
+	add(t, root, "d/new0")
 	c := at(time.Now().UnixNano())
 	if until, ok, err := c.settles(root + "/d"); until == 0 || !ok || err != nil {
 		t.Errorf("settles = %v, %v, %v", until, ok, err)
@@ -423,13 +427,13 @@ func TestScanUnreadableToUs(t *testing.T) {
 		if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "odddir") {
 			t.Errorf("error %v, want permission denied for odddir", err)
 		}
-		tree := scan(t, Scan{Root: root, Include: []string{"private/**", "secret", "fine"}})
-		if files, _ := paths(tree); !slices.Equal(files, []string{"fine"}) || len(tree.Left) != 2 {
+		tree := scan(t, Scan{Root: root, Include: []string{"private/**", "unlisted/**", "secret", "fine"}})
+		if files, _ := paths(tree); !slices.Equal(files, []string{"fine"}) || len(tree.Left) != 3 {
 			t.Errorf("files %q, left %v", files, tree.Left)
 		}
 		return
 	}
-	root := plant(t, "fine", "secret", "private/f", "odd/f", "odddir/f")
+	root := plant(t, "fine", "secret", "private/f", "unlisted/f", "odd/f", "odddir/f")
 	for dir := root; dir != "/" && dir != "/tmp"; dir = filepath.Dir(dir) {
 		check(t, os.Chmod(dir, 0o755))
 	}
@@ -440,6 +444,7 @@ func TestScanUnreadableToUs(t *testing.T) {
 	}
 	check(t, os.Chmod(root+"/secret", 0o600))
 	check(t, os.Chmod(root+"/private", 0o700))
+	check(t, os.Chmod(root+"/unlisted", 0o711))
 	asNobody(t, root)
 }
 

@@ -115,12 +115,15 @@ func (r *Reader) readPointer(cacheDir string) (*format.Pointer, error) {
 	}
 	r.pointerPath = dir + "/" + format.Current
 	b, err := r.readFile(t, r.pointerPath)
-	if err == unix.ENOENT {
-		b, err = r.readStale(t, dir)
-	}
-	if err == unix.ENOENT {
-		// Nor stale: a publish, which removes that, may have come between.
-		b, err = r.readFile(t, r.pointerPath)
+	// Neither there: a refresh may have made one and removed the other between
+	// the two looks.
+	for range 2 {
+		if err == unix.ENOENT {
+			b, err = r.readStale(t, dir)
+		}
+		if err == unix.ENOENT {
+			b, err = r.readFile(t, r.pointerPath)
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -320,7 +320,7 @@ func (r *refresher) keep(staged, old *generation, before *published) (*generatio
 		if err := r.install(staged.dir, key.String()); err != nil {
 			return nil, err
 		}
-		staged.dir = r.dir + "/" + format.Generation(key.String())
+		staged.dir, staged.installed = r.dir+"/"+format.Generation(key.String()), true
 		old = staged
 	}
 	return old, removeAll(r.disk, scratch)

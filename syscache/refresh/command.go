@@ -74,6 +74,7 @@ type process struct {
 	stdout *os.File
 	stderr *tail
 	exited chan error // one value when the builder has ended
+	gone   chan bool  // closed then
 	quiet  chan bool  // closed when its stderr has ended
 }
 
@@ -100,7 +101,7 @@ func start(cmd *exec.Cmd) (*process, error) {
 	defer errW.Close()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, outW, errW
 	cmd.SysProcAttr = ownGroup()
-	p := &process{cmd: cmd, stdout: outR, stderr: &tail{}, exited: make(chan error, 1), quiet: make(chan bool)}
+	p := &process{cmd: cmd, stdout: outR, stderr: &tail{}, exited: make(chan error, 1), gone: make(chan bool), quiet: make(chan bool)}
 	started := make(chan error, 1)
 	go func() {
 		// The kernel ends the builder with the thread that started it, so
@@ -111,6 +112,7 @@ func start(cmd *exec.Cmd) (*process, error) {
 		started <- err
 		if err == nil {
 			p.exited <- cmd.Wait()
+			close(p.gone)
 		}
 	}()
 	if err := <-started; err != nil {
@@ -181,6 +183,10 @@ func (p *process) settle() {
 func (p *process) kill() {
 	killGroup(p.cmd.Process.Pid)
 	p.stdout.Close()
+	select { // it no longer runs when we return, or the kernel cannot end it
+	case <-p.gone:
+	case <-time.After(grace):
+	}
 }
 
 func commandEnv(c *Cache, in Inputs, list string) []string {

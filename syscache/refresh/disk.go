@@ -3,12 +3,16 @@ package refresh
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/syscache/syscache/internal/format"
 )
 
 // A disk is every operation by which a refresh changes anything. There is the
@@ -23,7 +27,9 @@ type disk interface {
 	Create(path string) (file, error)
 	Symlink(target, path string) error
 	Rename(from, to string) error
-	Remove(path string) error // a file, or an empty directory
+	Exchange(a, b string) error                // each then names what the other did
+	Chmod(path string, mode fs.FileMode) error // of a directory
+	Remove(path string) error                  // a file, or an empty directory
 	SyncDir(path string) error
 }
 
@@ -62,6 +68,24 @@ func (realDisk) Symlink(target, path string) error { return os.Symlink(target, p
 
 func (realDisk) Rename(from, to string) error { return syscallRename(from, to) }
 
+// Exchange is one step where the file system can do that, else three.
+func (realDisk) Exchange(a, b string) error {
+	err := exchange(a, b)
+	if !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	aside := filepath.Dir(b) + "/" + randomName(format.ScratchPrefix)
+	if err := syscallRename(b, aside); err != nil {
+		return err
+	}
+	if err := syscallRename(a, b); err != nil {
+		return errors.Join(err, syscallRename(aside, b))
+	}
+	return syscallRename(aside, a)
+}
+
+func (realDisk) Chmod(path string, mode fs.FileMode) error { return os.Chmod(path, mode) }
+
 func (realDisk) Remove(path string) error { return os.Remove(path) }
 
 func (realDisk) SyncDir(path string) error {
@@ -94,6 +118,13 @@ func removeAll(d disk, path string) error {
 		return ignoreNotExist(err)
 	}
 	if fi.IsDir() {
+		// A builder may have left directories that even their owner cannot
+		// list or write.
+		if fi.Mode()&0o700 != 0o700 {
+			if err := d.Chmod(path, 0o700); err != nil {
+				return ignoreNotExist(err)
+			}
+		}
 		entries, err := os.ReadDir(path)
 		if err != nil {
 			return err

@@ -71,6 +71,20 @@ func (d *faultyDisk) Rename(from, to string) error {
 	return d.disk.Rename(from, to)
 }
 
+func (d *faultyDisk) Exchange(a, b string) error {
+	if err := d.op("exchange"); err != nil {
+		return err
+	}
+	return d.disk.Exchange(a, b)
+}
+
+func (d *faultyDisk) Chmod(path string, mode fs.FileMode) error {
+	if err := d.op("chmod"); err != nil {
+		return err
+	}
+	return d.disk.Chmod(path, mode)
+}
+
 func (d *faultyDisk) Remove(path string) error {
 	if err := d.op("remove"); err != nil {
 		return err

@@ -22,6 +22,8 @@ type generation struct {
 	meta   *format.GenerationMeta
 	digest [32]byte // SHA-256 of the encoded meta: what the pointer holds
 	dir    string
+
+	installed bool // by this refresh
 }
 
 // present returns the generation of key if all of its outputs are there, by
@@ -63,7 +65,7 @@ func (o *ownership) openGeneration(dir string, key syscache.Key) (*generation, e
 			return nil, err
 		}
 	}
-	return &generation{m, sha256.Sum256(b), dir}, nil
+	return &generation{meta: m, digest: sha256.Sum256(b), dir: dir}, nil
 }
 
 // checkOutput checks one output by stat.

@@ -1,11 +1,12 @@
 package refresh
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
+	"iter"
 	"maps"
 	"os"
 	"path"
@@ -31,6 +32,7 @@ type snapshot struct {
 	recipe    *hashing.Tree
 	witnesses []format.Witness
 	stats     format.Stats
+	absolute  map[string]format.Identity // of recipe files outside of the root
 	hashed    int
 }
 
@@ -123,7 +125,7 @@ func (r *refresher) recipeParts(ctx context.Context, s *snapshot, known *hashing
 		parts["file "+in.Path] = in.Digest
 	}
 	for _, pattern := range absolute {
-		if err := absoluteRecipe(pattern, parts); err != nil {
+		if err := s.absoluteRecipe(pattern, parts); err != nil {
 			return nil, fmt.Errorf("recipe %s: %w", pattern, err)
 		}
 	}
@@ -146,7 +148,7 @@ func joinArgs(args []string) []byte {
 
 // absoluteRecipe adds the digests of the files that match an absolute
 // pattern. Links are followed: /usr/bin/python3 stands for what it names.
-func absoluteRecipe(pattern string, parts map[string]hashing.Digest) error {
+func (s *snapshot) absoluteRecipe(pattern string, parts map[string]hashing.Digest) error {
 	matches, err := doublestar.FilepathGlob(pattern, doublestar.WithFilesOnly(), doublestar.WithFailOnIOErrors())
 	if err != nil {
 		return err
@@ -155,20 +157,30 @@ func absoluteRecipe(pattern string, parts map[string]hashing.Digest) error {
 		return errors.New("it matches no file")
 	}
 	for _, m := range matches {
-		f, err := os.OpenFile(m, os.O_RDONLY|unix.O_NONBLOCK, 0)
-		if err != nil {
+		if err := s.absoluteFile(m, parts); err != nil {
 			return err
 		}
-		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
-			d, err := hashing.Sum(io.Reader(f))
-			if err != nil {
-				f.Close()
-				return err
-			}
-			parts["file "+m] = d
-		}
-		f.Close()
 	}
+	return nil
+}
+
+func (s *snapshot) absoluteFile(path string, parts map[string]hashing.Digest) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || uint32(st.Mode)&unix.S_IFMT != unix.S_IFREG {
+		return err
+	}
+	if parts["file "+path], err = hashing.Sum(f); err != nil {
+		return err
+	}
+	if s.absolute == nil {
+		s.absolute = map[string]format.Identity{}
+	}
+	s.absolute[path] = format.IdentityOf(&st)
 	return nil
 }
 
@@ -210,21 +222,31 @@ func noLinks(root, witness string) error {
 	return nil
 }
 
-// changedInputs names an input that is another in t, "" if none is. The same
-// bytes with another identity count: they may have been others in between.
-func (s *snapshot) changedInputs(t *snapshot) string {
+// changed names something that is another in t, "" if nothing is. The same
+// bytes with another identity count, and so does a directory: it may have been
+// another in between, and that is what a builder may have read.
+func (s *snapshot) changed(t *snapshot) string {
 	if s.key != t.key {
 		if changes := hashing.Diff(s.manifest, t.manifest); len(changes) > 0 {
 			return changes[0].Path
 		}
-		return "the recipe"
 	}
-	for i := range s.tree.Files {
-		if s.tree.Files[i].ID != t.tree.Files[i].ID {
-			return s.tree.Files[i].Path
+	for path, id := range s.absolute {
+		if t.absolute[path] != id {
+			return path
 		}
 	}
-	return ""
+	if bytes.Equal(s.stats, t.stats) {
+		return ""
+	}
+	next, stop := iter.Pull2(t.stats.All())
+	defer stop()
+	for d := range s.stats.All() {
+		if other, _, ok := next(); !ok || d.Path != other.Path || d.ID != other.ID || !slices.Equal(d.Files, other.Files) {
+			return "something in " + format.Join(".", d.Path)
+		}
+	}
+	return "the tree"
 }
 
 // tell warns once.

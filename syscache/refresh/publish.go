@@ -167,15 +167,27 @@ func (in *Install) Invalidate(cache string) error {
 		return nil
 	}
 	if err == nil {
-		err = removeTokens(in.disk, dir, "")
-	}
-	if err == nil {
-		err = markStale(in.disk, dir)
+		err = invalidate(in.disk, dir)
 	}
 	if err != nil {
 		return fmt.Errorf("invalidate %s: %w", cache, err)
 	}
 	return nil
+}
+
+// invalidate marks the pointer stale, removes every token, and marks the
+// pointer stale again. A refresher that looked at the inputs before now either
+// finds the pointer gone when it takes its token, or had the token before, and
+// loses it, or has published in between: then the second mark is for what it
+// published.
+func invalidate(d disk, dir string) error {
+	if err := markStale(d, dir); err != nil {
+		return err
+	}
+	if err := removeTokens(d, dir, ""); err != nil {
+		return err
+	}
+	return markStale(d, dir)
 }
 
 // InvalidateUndeclared invalidates every cache in the cache_dir that is not
@@ -227,28 +239,20 @@ func (r *refresher) replace(name string, b []byte) error {
 	return err
 }
 
-// install moves a generation that was built into its place, durably. What is
-// there already is moved aside first: a directory cannot be replaced by a
-// rename.
+// install moves a generation that was built into its place, durably. A rename
+// cannot replace a directory: with what is there already it changes places, and
+// that is removed with the rest of the staging.
 func (r *refresher) install(staged, key string) error {
 	g := r.dir + "/" + format.Generations
 	place := r.dir + "/" + format.Generation(key)
-	aside := g + "/" + randomName(format.ScratchPrefix)
 	err := r.disk.Rename(staged, place)
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTDIR) {
-		if err = r.disk.Rename(place, aside); err == nil {
-			if err = r.disk.Rename(staged, place); err != nil {
-				r.disk.Rename(aside, place) // better than nothing there
-			}
-		}
-	}
-	if err == nil {
-		err = r.disk.SyncDir(g)
+		err = r.disk.Exchange(staged, place)
 	}
 	if err != nil {
 		return err
 	}
-	return removeAll(r.disk, aside)
+	return r.disk.SyncDir(g)
 }
 
 // sweep removes what a refresher that was killed left behind. It is called

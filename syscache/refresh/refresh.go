@@ -181,6 +181,11 @@ func (r *refresher) attempt(ctx context.Context) (Result, error) {
 	}
 	p := r.pointer(s, g)
 	if err := r.publish(p); err != nil {
+		if g.installed && errors.Is(err, errOvertaken) {
+			// Whoever invalidated meant this build, and it must not be found
+			// and believed by the next refresh.
+			err = errors.Join(err, r.discard(s.key.String()))
+		}
 		return Result{}, err
 	}
 	r.warnUncertified(s)
@@ -208,7 +213,7 @@ func (r *refresher) rebuild(ctx context.Context, s *snapshot, old *generation, b
 	if err != nil {
 		return nil, nil, err
 	}
-	if changed := s.changedInputs(after); changed != "" {
+	if changed := s.changed(after); changed != "" {
 		return nil, nil, overtaken("%s changed while the cache was built", changed)
 	}
 	after.hashed = max(after.hashed, s.hashed)

@@ -217,31 +217,35 @@ func TestParseRow(t *testing.T) {
 		{`{"key":"a","value_base64":"AAE="}`, "a", "\x00\x01", ""},
 		{`{"key":"\ud83d\ude00","value":1}`, "😀", "1", ""},
 
-		{``, "", "", "an empty line"},
-		{` `, "", "", "not a row: "},
-		{`hello`, "", "", `"hello"`},
-		{`[1]`, "", "", `"[1]"`},
-		{`null`, "", "", `want one of "key" and "key_base64"`},
+		{``, "", "", "not a JSON object: an empty line"},
+		{` `, "", "", `not a JSON object: " "`},
+		{`hello`, "", "", `not a JSON object: "hello"`},
+		{`[1]`, "", "", `not a JSON object: "[1]"`},
+		{`null`, "", "", `not a JSON object: "null"`},
 		{`{"key":"a"}`, "", "", `want one of "value" and "value_base64"`},
 		{`{"value":1}`, "", "", `want one of "key" and "key_base64"`},
-		{`{"key":null,"value":1}`, "", "", `want one of "key" and "key_base64"`},
 		{`{"key":"a","key_base64":"YQ==","value":1}`, "", "", `want one of "key" and "key_base64"`},
 		{`{"key":"a","value":1,"value_base64":""}`, "", "", `want one of "value" and "value_base64"`},
-		{`{"key":1,"value":1}`, "", "", "not a row: "},
-		{`{"key":"a","value":1,"extra":2}`, "", "", "not a row: "},
-		{`{"key":"a","value":1}{}`, "", "", "more than one value"},
-		{`{"key":"a","value":1} x`, "", "", "more than one value"},
-		{`{"key":"a","value":1`, "", "", "not a row: "},
-		{`{"key_base64":"?","value":1}`, "", "", "key_base64: "},
-		{`{"key":"a","value_base64":"YQ"}`, "", "", "value_base64: "},
+		{`{"key":null,"value":1}`, "", "", `"key" is not a string`},
+		{`{"key":1,"value":1}`, "", "", `"key" is not a string`},
+		{`{"key":"a","value_base64":1}`, "", "", `"value_base64" is not a string`},
+		{`{"key":"a","value":1,"extra":2}`, "", "", `unknown field "extra"`},
+		{`{"key":"a","value":1}{}`, "", "", "not a JSON object"},
+		{`{"key":"a","value":1} x`, "", "", "not a JSON object"},
+		{`{"key":"a","value":1`, "", "", "not a JSON object"},
+		{`{"key_base64":"?","value":1}`, "", "", `"key_base64" is not base64`},
+		{`{"key":"a","value_base64":"YQ"}`, "", "", `"value_base64" is not base64`},
 		{"{\"key\":\"\xff\",\"value\":1}", "", "", "not UTF-8"},
 
-		// Go's decoder is lenient where a second reading of a line would differ.
-		{`{"KEY":"a","Value":1}`, "", "", "not a row: "},
-		{`{"key":"a","key":"b","value":1}`, "", "", "not a row: "},
+		// A decoder into a struct is lenient where another reading would differ.
+		{`{"KEY":"a","Value":1}`, "", "", `unknown field "KEY"`},
+		{`{"key":"a","key":"b","value":1}`, "", "", `two fields "key"`},
 		// What Python's json.dumps makes of a name that is not UTF-8: no text,
 		// and as U+FFFD the same as others.
-		{`{"key":"\udcff","value":1}`, "", "", "not a row: "},
+		{`{"key":"\udcff","value":1}`, "", "", "half of a surrogate pair"},
+		{`{"key":"\ud800","value":1}`, "", "", "half of a surrogate pair"},
+		{`{"key":"\ufffd","value":1}`, "\uFFFD", "1", ""},
+		{`{"key":"\ud83d\ude00\ufffd","value":1}`, "😀\uFFFD", "1", ""},
 		{`{"key":"a","value":"\ud800"}`, "a", `"\ud800"`, ""}, // passed on as it is
 	} {
 		key, value, err := parseRow([]byte(tc.line))
@@ -277,8 +281,8 @@ func TestReadRows(t *testing.T) {
 		{"", 0, ""},
 		{row + "\n" + row, 2, ""},
 		{row + "\r\n" + row + "\n", 2, ""},
-		{row + "\n\n" + row, 1, "line 2 of its output: not a row: an empty line"},
-		{row + "\nnonsense\n", 1, "line 2 of its output: not a row: \"nonsense\""},
+		{row + "\n\n" + row, 1, "line 2 of its output: not a JSON object: an empty line"},
+		{row + "\nnonsense\n", 1, "line 2 of its output: not a JSON object: \"nonsense\""},
 		{strings.Repeat(row+"\n", 9), 5, "enough"},
 	} {
 		lines = nil
