@@ -94,6 +94,7 @@ func TestScanPatterns(t *testing.T) {
 		{"lib/**/*.py", "", "lib/.hidden/b.py lib/a.py lib/dir.py lib/link.py lib/tests/c.py lib/x/tests.py lib/x/tests/d.py", "lib lib/.hidden lib/empty lib/tests lib/x lib/x/tests lib/x/y"},
 		{"lib/**/*.py", "**/tests/**", "lib/.hidden/b.py lib/a.py lib/dir.py lib/link.py lib/x/tests.py", "lib lib/.hidden lib/empty lib/x lib/x/y"},
 		{"lib/**/*.py", "**/tests/*", "lib/.hidden/b.py lib/a.py lib/dir.py lib/link.py lib/x/tests.py", "lib lib/.hidden lib/empty lib/tests lib/x lib/x/tests lib/x/y"},
+		{"lib/*/*.py", "**/tests lib/.hidden", "lib/.hidden/b.py lib/tests/c.py lib/x/tests.py", "lib lib/.hidden lib/empty lib/tests lib/x"},
 		{"lib/*.py", "lib/a.*", "lib/dir.py lib/link.py", "lib"},
 		{"*/*.py", "", "bin/tool.py lib/a.py lib/dir.py lib/link.py", ". bin lib share"},
 		{"*/x/*/*", "", "lib/x/tests/d.py lib/x/y/e.so", ". bin lib/x lib/x/tests lib/x/y share"},
@@ -212,6 +213,20 @@ func TestScanTwiceIsTheSame(t *testing.T) {
 	third.Hashed, third.Bytes = first.Hashed, first.Bytes
 	if d := cmp.Diff(first, third); d != "" {
 		t.Errorf("third scan, with an inventory (-first +third):\n%s", d)
+	}
+}
+
+// TestTreeSort: a directory that is changed while it is listed may hand out a
+// name twice, and a manifest may not have it twice.
+func TestTreeSort(t *testing.T) {
+	tree := &Tree{
+		Files: []File{file("b", 1), file("a", 2), file("b", 1), file("a/b", 3), file("a-b", 4)},
+		Left:  []Left{{"z", "why"}, {"y", "why"}, {"z", "why"}},
+	}
+	tree.sort()
+	files, _ := paths(tree)
+	if !slices.Equal(files, []string{"a", "a-b", "a/b", "b"}) || len(tree.Left) != 2 || tree.Left[0].Path != "y" {
+		t.Errorf("files %q, left %v", files, tree.Left)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -163,6 +164,7 @@ func init() {
 }
 
 func lookUp(args []string) error {
+	runtime.LockOSThread() // the trace is read by thread
 	unix.Getpgid(mark)
 	r, err := syscache.Open(args[0], "c", nil)
 	if err != nil {
