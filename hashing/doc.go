@@ -29,5 +29,6 @@
 // looked at. What was left out is looked at again by the next scan, but no
 // identity tells a reader of a change to it.
 //
-// All that this package returns is the caller's to keep and stays as it is.
+// All that this package returns stays as it is, and is the caller's to keep; an
+// encoded Inventory only to read.
 package hashing

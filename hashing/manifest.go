@@ -208,7 +208,10 @@ func DecodeManifest(b []byte) (*Manifest, error) {
 	if c.bad || len(c.b) != 0 {
 		return nil, errors.New("manifest: lengths do not add up")
 	}
-	return m, m.Check()
+	if err := m.Check(); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 func appendName(b []byte, name string) []byte {

@@ -223,17 +223,4 @@ func (a *audience) may(st *unix.Stat_t, bits uint32) bool {
 	return mode&bits == bits
 }
 
-func changing(path string) error { return fmt.Errorf("%s: %w", show(path), ErrChanging) }
-
-// show makes the root itself visible, and odd names harmless.
-func show(path string) string {
-	if path == "" {
-		return "."
-	}
-	for i := range len(path) {
-		if c := path[i]; c < ' ' || c >= 0x7f {
-			return fmt.Sprintf("%q", path)
-		}
-	}
-	return path
-}
+func changing(path string) error { return fmt.Errorf("%s: %w", format.Show(path), ErrChanging) }

@@ -229,7 +229,7 @@ func (w *walk) take(l *level, name string, typ byte, s *step) (bool, error) {
 		return len(s.below) > 0 && !prunes(w.exclude, s.path), nil
 	}
 	if typ == typeLink && s.through != "" {
-		return false, fmt.Errorf("pattern %q goes through the symlink %s; name the real path", s.through, show(s.path))
+		return false, fmt.Errorf("pattern %q goes through the symlink %s; name the real path", s.through, format.Show(s.path))
 	}
 	if !s.file || excludes(w.exclude, s.path) {
 		return false, nil
@@ -403,7 +403,7 @@ func (f *finding) pause(attempt int) error {
 }
 
 func (f *finding) failed(op, path string, err error) error {
-	return fmt.Errorf("%s %s: %w", op, show(path), err)
+	return fmt.Errorf("%s %s: %w", op, format.Show(path), err)
 }
 
 // typeNone is that of a name that does not exist.

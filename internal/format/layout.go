@@ -1,6 +1,9 @@
 package format
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // This file knows every path. Nothing else joins one together.
 
@@ -96,4 +99,17 @@ func Join(root, path string) string {
 		return root + path
 	}
 	return root + "/" + path
+}
+
+// Show returns a path for a message: the root as ".", and odd names quoted.
+func Show(path string) string {
+	if path == "" {
+		return "."
+	}
+	for i := range len(path) {
+		if c := path[i]; c < ' ' || c >= 0x7f {
+			return strconv.Quote(path)
+		}
+	}
+	return path
 }

@@ -32,16 +32,16 @@ func checkDir(root string, d *format.StatDir) error {
 	}
 	fd, err := openPath(full)
 	if err != nil {
-		return fmt.Errorf("directory %s: %w", show(d.Path), err)
+		return fmt.Errorf("directory %s: %w", format.Show(d.Path), err)
 	}
 	defer unix.Close(fd)
 	if d.Check {
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil {
-			return fmt.Errorf("directory %s: %w", show(d.Path), err)
+			return fmt.Errorf("directory %s: %w", format.Show(d.Path), err)
 		}
 		if err := compare(&st, d.ID); err != nil {
-			return fmt.Errorf("directory %s %w", show(d.Path), err)
+			return fmt.Errorf("directory %s %w", format.Show(d.Path), err)
 		}
 	}
 	for i := range d.Files {
@@ -56,9 +56,9 @@ func checkDir(root string, d *format.StatDir) error {
 		}
 		switch {
 		case absent(err):
-			return fmt.Errorf("input %s is gone", show(join(d.Path, f.Name)))
+			return fmt.Errorf("input %s is gone", format.Show(join(d.Path, f.Name)))
 		case err != nil:
-			return fmt.Errorf("input %s %w", show(join(d.Path, f.Name)), err)
+			return fmt.Errorf("input %s %w", format.Show(join(d.Path, f.Name)), err)
 		}
 	}
 	return nil
@@ -79,19 +79,6 @@ func join(dir, name string) string {
 		return name
 	}
 	return dir + "/" + name
-}
-
-// show makes the root itself visible, and odd names harmless.
-func show(path string) string {
-	if path == "" {
-		return "."
-	}
-	for i := range len(path) {
-		if c := path[i]; c < ' ' || c >= 0x7f {
-			return fmt.Sprintf("%q", path)
-		}
-	}
-	return path
 }
 
 func openPath(path string) (int, error) {

@@ -29,16 +29,16 @@ func Observe(root, path string) (format.Witness, error) {
 		w.Type = format.WitnessAbsent
 		return w, nil
 	case err != nil:
-		return w, fmt.Errorf("witness %s: %w", show(path), err)
+		return w, fmt.Errorf("witness %s: %w", format.Show(path), err)
 	}
 	if w.Type, err = typeOf(&st); err != nil {
-		return w, fmt.Errorf("witness %s: %w", show(path), err)
+		return w, fmt.Errorf("witness %s: %w", format.Show(path), err)
 	}
 	if w.Identity, err = identity(full, &st); err != nil {
-		return w, fmt.Errorf("witness %s: %w", show(path), err)
+		return w, fmt.Errorf("witness %s: %w", format.Show(path), err)
 	}
 	if w.Digest, err = digest(full, w.Type); err != nil {
-		return w, fmt.Errorf("witness %s: %w", show(path), err)
+		return w, fmt.Errorf("witness %s: %w", format.Show(path), err)
 	}
 	return w, nil
 }
@@ -55,14 +55,14 @@ func Check(root string, w *format.Witness) error {
 		if err == nil {
 			err = errors.New("it was absent at the last refresh and is there now")
 		}
-		return fmt.Errorf("witness %s: %w", show(w.Path), err)
+		return fmt.Errorf("witness %s: %w", format.Show(w.Path), err)
 	case absent(err):
-		return fmt.Errorf("witness %s is gone", show(w.Path))
+		return fmt.Errorf("witness %s is gone", format.Show(w.Path))
 	case err != nil:
-		return fmt.Errorf("witness %s: %w", show(w.Path), err)
+		return fmt.Errorf("witness %s: %w", format.Show(w.Path), err)
 	}
 	if t, err := typeOf(&st); err != nil || t != w.Type {
-		return fmt.Errorf("witness %s is of another type than at the last refresh", show(w.Path))
+		return fmt.Errorf("witness %s is of another type than at the last refresh", format.Show(w.Path))
 	}
 	if w.Identity != [format.IdentitySize]byte{} {
 		if id, err := identity(full, &st); err == nil && id == w.Identity {
@@ -73,10 +73,10 @@ func Check(root string, w *format.Witness) error {
 	// an image. Only the content decides then.
 	d, err := digest(full, w.Type)
 	if err != nil {
-		return fmt.Errorf("witness %s: %w", show(w.Path), err)
+		return fmt.Errorf("witness %s: %w", format.Show(w.Path), err)
 	}
 	if d != w.Digest {
-		return fmt.Errorf("witness %s changed since the last refresh", show(w.Path))
+		return fmt.Errorf("witness %s changed since the last refresh", format.Show(w.Path))
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -228,28 +227,22 @@ type published struct {
 	id      format.Identity
 }
 
-// readCurrent returns the present pointer, nil if there is none or if it is of
-// no use.
+// readCurrent returns the present pointer, nil if there is none. One that is of
+// no use has no pointer.
 func (r *refresher) readCurrent() (*published, error) {
 	path := r.dir + "/" + format.Current
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, err
+	if err := unix.Lstat(path, &st); err == unix.ENOENT {
+		return nil, nil
+	} else if err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
-	b, err := readAll(f, st.Size)
-	if err != nil {
-		return nil, err
+	cur := &published{id: format.IdentityOf(&st)}
+	if uint32(st.Mode)&0o7777 != publicMode {
+		return cur, nil
 	}
-	cur := &published{bytes: b, id: format.IdentityOf(&st)}
-	if r.owner.check(&st, unix.S_IFREG, path) == nil && st.Mode&0o7777 == publicMode {
+	if b, err := r.owner.readPublished(path); err == nil {
+		cur.bytes = b
 		cur.pointer, _ = format.DecodePointer(b)
 	}
 	return cur, nil
