@@ -318,6 +318,17 @@ func (*nowhere) UnmarshalTOML(any) error { return errors.New("nowhere") }
 // position returns where v is. The library tells positions only in errors.
 func (p *configParser) position(v toml.Primitive) (e toml.ParseError) {
 	errors.As(p.md.PrimitiveDecode(v, &nowhere{}), &e)
+	if e.Position.Line > 0 {
+		return e
+	}
+	// A table that only its subtables make has no place of its own.
+	var subtables map[string]toml.Primitive
+	p.md.PrimitiveDecode(v, &subtables)
+	for _, sub := range subtables {
+		if at := p.position(sub); e.Position.Line == 0 || at.Position.Start < e.Position.Start {
+			e = at
+		}
+	}
 	return e
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -114,15 +115,20 @@ func text(name string, raw json.RawMessage) ([]byte, error) {
 	if raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
 		return nil, fmt.Errorf("%q is not a string", name)
 	}
-	if strings.ContainsRune(s, utf8.RuneError) && loneSurrogate.Match(raw) {
+	if strings.ContainsRune(s, utf8.RuneError) && loneSurrogate(raw) {
 		return nil, fmt.Errorf("%q has half of a surrogate pair", name)
 	}
 	return []byte(s), nil
 }
 
-// loneSurrogate finds candidates: an escape of a surrogate. That what it stands
-// for became U+FFFD shows that it was alone.
-var loneSurrogate = regexp.MustCompile(`(?i)\\ud[89a-f]`)
+// surrogates matches an escaped backslash, a pair, or half of one.
+var surrogates = regexp.MustCompile(`\\\\|(?i:\\ud[89ab]..\\ud[c-f]..|\\ud[89a-f]..)`)
+
+// loneSurrogate says whether a JSON string escapes half of a pair.
+func loneSurrogate(raw []byte) bool {
+	const half = len(`\ud800`)
+	return slices.ContainsFunc(surrogates.FindAll(raw, -1), func(m []byte) bool { return len(m) == half })
+}
 
 func base64Text(name string, raw json.RawMessage) ([]byte, error) {
 	s, err := text(name, raw)
