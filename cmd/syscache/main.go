@@ -27,7 +27,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	// Known before the flags are parsed: a mistake among them must not fail a
 	// package manager's transaction either.
-	a := &app{stdout: stdout, stderr: stderr, hook: slices.Contains(args, "--hook")}
+	a := &app{stdout: stdout, stderr: stderr, hook: asksForHook(args)}
 	root := a.command()
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -45,6 +45,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		a.tell(err)
 	}
 	return exitCode(err)
+}
+
+// asksForHook says whether --hook is among the flags.
+func asksForHook(args []string) bool {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	return slices.Contains(args, "--hook")
 }
 
 // A toldError is one that the user has been told already.

@@ -169,6 +169,17 @@ func TestRootWithoutConfiguration(t *testing.T) {
 			t.Errorf("%s: %d\n%s%s", verb, code, stdout, stderr)
 		}
 	}
+	// Nor does a hook take whoever's environment for an answer.
+	root := sage(t)
+	t.Setenv("SYSCACHE_ROOT", root)
+	if err := os.RemoveAll(root + "/var"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if _, err := os.Lstat(root + "/var"); err == nil {
+			t.Error("a hook refreshed $SYSCACHE_ROOT")
+		}
+	}()
 	if code, stdout, stderr := call(t, "refresh", "--hook"); code != 0 || stdout != "" || stderr != "" {
 		t.Errorf("--hook: %d\n%s%s", code, stdout, stderr)
 	}

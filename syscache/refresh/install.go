@@ -184,7 +184,7 @@ func (in *Install) configured() ([]Cache, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return nil, err
 	}
-	if err := in.owner.check(&st, unix.S_IFREG, file); err != nil {
+	if err := in.owner.check(&st, unix.S_IFREG, "it"); err != nil {
 		return nil, &ConfigError{File: file, Msg: err.Error(), Hint: trustHint(in.root)}
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
