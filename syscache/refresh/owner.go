@@ -70,9 +70,9 @@ func (o *ownership) check(st *unix.Stat_t, want uint32, what string) error {
 	case st.Uid != 0 && st.Uid != o.uid && int(st.Uid) != os.Geteuid():
 		return fmt.Errorf("%s belongs to uid %d, who neither is root nor owns the install", what, st.Uid)
 	case mode&unix.S_IWOTH != 0 && !sticky:
-		return fmt.Errorf("%s can be written by everyone (mode %04o)", what, mode&0o7777)
+		return fmt.Errorf("everyone can write %s (mode %04o)", what, mode&0o7777)
 	case mode&unix.S_IWGRP != 0 && !sticky && (!o.shared || st.Gid != o.gid):
-		return fmt.Errorf("%s can be written by group %d (mode %04o)", what, st.Gid, mode&0o7777)
+		return fmt.Errorf("group %d can write %s (mode %04o)", st.Gid, what, mode&0o7777)
 	}
 	return nil
 }

@@ -630,3 +630,15 @@ func TestDeterminism(t *testing.T) {
 		first = got
 	}
 }
+
+// TestOthersTokens: a refresher that looked at the inputs before us, and that
+// no lock stopped, does not publish after us (I8).
+func TestOthersTokens(t *testing.T) {
+	root := newRoot(t)
+	var in *Install
+	in = load(t, root, Cache{Witness: []string{}, Build: func(context.Context, Inputs, func(k, v []byte) error) error {
+		return os.WriteFile(in.cacheDir+"/c/"+format.TokenPrefix+"other", nil, 0o600)
+	}})
+	refreshed(t, in)
+	noLitter(t, in)
+}
