@@ -110,10 +110,10 @@ func (r *Reader) open() error {
 func (r *Reader) readPointer(cacheDir string) (*format.Pointer, error) {
 	t := &trust{root: r.root, uids: r.options.TrustUIDs, internal: r.internal(cacheDir)}
 	dir := cacheDir + "/" + r.cache
+	r.pointerPath = dir + "/" + format.Current
 	if err := r.checkDir(t, cacheDir); err != nil {
 		return nil, err
 	}
-	r.pointerPath = dir + "/" + format.Current
 	b, err := r.readFile(t, r.pointerPath)
 	// Neither there: a refresh may have made one and removed the other between
 	// the two looks.

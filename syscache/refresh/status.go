@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/syscache/syscache/internal/format"
 	"github.com/syscache/syscache/syscache"
@@ -95,7 +96,7 @@ func (in *Install) Verify(ctx context.Context, cache string) error {
 	fail := func(sentinel, err error, hint string) error {
 		e := &syscache.Error{Op: "verify", Root: in.root, Cache: quoteName(cache), Err: sentinel, Hint: hint}
 		if err != nil {
-			e.Detail = err.Error()
+			e.Detail = strings.Replace(err.Error(), sentinel.Error()+": ", "", 1)
 		}
 		return e
 	}
