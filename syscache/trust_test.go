@@ -47,6 +47,7 @@ func TestUntrusted(t *testing.T) {
 	fifo := func(path string) error { return unix.Mkfifo(path, 0o644) }
 	mkdir := func(path string) error { return os.Mkdir(path, 0o755) }
 	empty := func(path string) error { return os.WriteFile(path, nil, 0o644) }
+	py := newPython(t)
 	for name, tc := range map[string]struct {
 		change func(t *testing.T, path string)
 		dir    bool // of the cache's directory too; else of files alone
@@ -81,7 +82,7 @@ func TestUntrusted(t *testing.T) {
 				if e != nil && !strings.Contains(e.Hint, "make it belong to the owner of "+root) {
 					t.Errorf("hint: %s", e.Hint)
 				}
-				if got := newPython(t).ask(question{Root: root, Cache: "c"}).Open; got != "untrusted" {
+				if got := py.ask(question{Root: root, Cache: "c"}).Open; got != "untrusted" {
 					t.Errorf("in Python %s, want untrusted", got)
 				}
 			})
