@@ -198,7 +198,7 @@ func TestHugeFiles(t *testing.T) {
 			t.Skipf("skipped: no sparse file of %d bytes: %v", size, err)
 		}
 		cmd := exec.Command(os.Args[0], "-test.run", "^TestHugeFiles$")
-		cmd.Env = append(os.Environ(), variable+"="+root)
+		cmd.Env = append(os.Environ(), variable+"="+root, "GORACE=atexit_sleep_ms=0")
 		out, err := cmd.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "KIND corrupt") {
 			t.Errorf("%s of %d bytes: %v: %.100s", name, size, err, out)

@@ -339,11 +339,17 @@ func TestNothingIsWritten(t *testing.T) {
 	publish(t, root, cacheOf(map[string]string{"a": "1"}))
 	state := func() string {
 		var b bytes.Buffer
-		filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
 			fi, err := d.Info()
 			fmt.Fprintln(&b, path, fi.Mode(), fi.Size(), fi.ModTime(), err)
-			return nil
+			return err
 		})
+		if err != nil {
+			t.Fatal(err)
+		}
 		return b.String()
 	}
 	before := state()

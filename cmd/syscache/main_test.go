@@ -39,6 +39,7 @@ func TestScripts(t *testing.T) {
 		ContinueOnError: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("ROOT", e.WorkDir+"/root")
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // else a second a command, under the race detector
 			e.Setenv("CACHES", e.WorkDir+"/root/var/cache/syscache")
 			return errors.Join(os.MkdirAll(e.WorkDir+"/root/share", 0o755), os.MkdirAll(e.WorkDir+"/bin", 0o755))
 		},

@@ -86,7 +86,7 @@ func main() {
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("go", "run", file).CombinedOutput()
+	out, err := exec.Command("go", "run", file).Output()
 	if err != nil || string(out) != "[\"ZZ\"] <nil>\n" {
 		t.Errorf("%v: %s", err, out)
 	}

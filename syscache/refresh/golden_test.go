@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/format"
 	"github.com/syscache/syscache/internal/witness"
@@ -25,6 +27,11 @@ import (
 var update = flag.Bool("update", false, "write testdata/format anew")
 
 const goldenDir = "../../testdata/format"
+
+func TestMain(m *testing.M) {
+	unix.Umask(0o022) // what tests write, not what is tested: see TestModes
+	os.Exit(m.Run())
+}
 
 // A vector is one case of testdata/format: a root, and what a reader must
 // find there.
