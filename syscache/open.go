@@ -3,11 +3,11 @@ package syscache
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/syscache/syscache/internal/environ"
 	"github.com/syscache/syscache/internal/format"
 	"github.com/syscache/syscache/internal/witness"
 )
@@ -64,26 +64,10 @@ type movedError struct{ error }
 func (e movedError) Unwrap() error { return e.error }
 
 func defaultCacheDirs(root string) []string {
-	if dir := os.Getenv("SYSCACHE_CACHE_DIR"); filepath.IsAbs(dir) && !secureExec() {
+	if dir := environ.Get("SYSCACHE_CACHE_DIR"); filepath.IsAbs(dir) {
 		return []string{dir}
 	}
 	return []string{format.Join(root, format.CacheDir), format.Join(root, format.ImageCacheDir)}
-}
-
-// secureExec says whether the kernel marked this process as more privileged
-// than whoever set its environment.
-func secureExec() bool {
-	const atSecure = 23
-	auxv, err := unix.Auxv()
-	if err != nil {
-		return os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid()
-	}
-	for _, a := range auxv {
-		if a[0] == atSecure {
-			return a[1] != 0
-		}
-	}
-	return false
 }
 
 // open is one attempt of Open.
@@ -243,7 +227,7 @@ func (r *Reader) openGeneration(p *format.Pointer, i int) error {
 		} else {
 			err = r.openTable(t, path+"/"+format.Table)
 		}
-		if err != unix.ENOENT && err != unix.ESTALE {
+		if err != unix.ENOENT && err != unix.ENOTDIR && err != unix.ESTALE {
 			return err
 		}
 	}

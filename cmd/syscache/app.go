@@ -2,13 +2,16 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/syscache/syscache/internal/environ"
 	"github.com/syscache/syscache/syscache"
 	"github.com/syscache/syscache/syscache/refresh"
 )
@@ -78,7 +81,7 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 func (a *app) rootDir() (string, error) {
 	root := a.root
 	if root == "" && !a.hook {
-		root = os.Getenv("SYSCACHE_ROOT")
+		root = environ.Get("SYSCACHE_ROOT")
 	}
 	if root == "" {
 		root = "/"
@@ -89,8 +92,10 @@ func (a *app) rootDir() (string, error) {
 	}
 	fi, err := os.Stat(abs)
 	switch {
-	case err != nil:
+	case errors.Is(err, fs.ErrNotExist):
 		return "", usagef("root %s: no such directory", root)
+	case err != nil:
+		return "", fmt.Errorf("root %s: %w", root, errors.Unwrap(err))
 	case !fi.IsDir():
 		return "", usagef("root %s: not a directory", root)
 	}
@@ -101,7 +106,7 @@ func (a *app) rootDir() (string, error) {
 func (a *app) cacheDirs() ([]string, error) {
 	dir := a.cacheDir
 	if dir == "" && !a.hook {
-		dir = os.Getenv("SYSCACHE_CACHE_DIR")
+		dir = environ.Get("SYSCACHE_CACHE_DIR")
 		if dir != "" && !filepath.IsAbs(dir) {
 			return nil, usagef("SYSCACHE_CACHE_DIR=%s: not an absolute path", dir)
 		}

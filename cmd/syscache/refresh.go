@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
@@ -117,11 +118,16 @@ func (a *app) refreshOne(ctx context.Context, in *refresh.Install, name string, 
 }
 
 func summary(res *refresh.Result) string {
-	s := fmt.Sprintf("%s inputs (%s read)", humanize.Comma(int64(res.Inputs)), humanize.Comma(int64(res.Hashed)))
+	s := fmt.Sprintf("%s (%s read)", count(res.Inputs, "input"), humanize.Comma(int64(res.Hashed)))
 	if res.Rows > 0 {
-		s += fmt.Sprintf(", %s rows", humanize.Comma(int64(res.Rows)))
+		s += ", " + count(int(res.Rows), "row")
 	}
 	return s + fmt.Sprintf(", %s, %v", humanize.IBytes(res.Bytes), res.Duration.Round(time.Millisecond))
+}
+
+// count writes a number with its noun.
+func count(n int, noun string) string {
+	return humanize.Comma(int64(n)) + " " + english.PluralWord(n, noun, "")
 }
 
 // hookFailed marks what could not be refreshed as stale, in one line.

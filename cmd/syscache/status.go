@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/syscache/syscache/syscache"
@@ -84,7 +83,7 @@ func (a *app) printStatus(s *refresh.Status) error {
 	case s.Err == nil:
 		line += fmt.Sprintf(": generation %s", s.Generation.Short())
 		if s.Rows > 0 {
-			line += fmt.Sprintf(", %s rows", humanize.Comma(int64(s.Rows)))
+			line += ", " + count(s.Rows, "row")
 		}
 		line += ", witness: " + s.Witness
 	}
