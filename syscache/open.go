@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -153,9 +154,18 @@ func (r *Reader) readStale(t *trust, dir string) ([]byte, error) {
 	return b, err
 }
 
-// internal says whether cacheDir is one of the two under the root.
+// internal says whether cacheDir is one of the two under the root. Only where
+// the caller named it, and by another name, does that cost a system call.
 func (r *Reader) internal(cacheDir string) bool {
-	return cacheDir == format.Join(r.root, format.CacheDir) || cacheDir == format.Join(r.root, format.ImageCacheDir)
+	own := []string{format.Join(r.root, format.CacheDir), format.Join(r.root, format.ImageCacheDir)}
+	if slices.Contains(own, cacheDir) {
+		return true
+	}
+	real, err := filepath.EvalSymlinks(cacheDir)
+	return err == nil && slices.ContainsFunc(own, func(dir string) bool {
+		dir, err := filepath.EvalSymlinks(dir)
+		return err == nil && dir == real
+	})
 }
 
 // checkRoot returns ErrMissing if p is the pointer of another root.

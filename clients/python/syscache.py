@@ -366,8 +366,8 @@ class _Table:
 def open(root, cache: str, *, cache_dirs=None, allow_stale: bool = False, trust_uids=()) -> Reader:
     """The fresh, trusted generation of a cache, or an Error that says why not.
 
-    cache_dirs stand in for <root>/var/cache/syscache; <root>/usr/lib/syscache always comes last. allow_stale: serve
-    what is there although the install changed, and say so in `stale`. trust_uids: owners to trust besides the usual.
+    cache_dirs stand in for <root>/var/cache/syscache and <root>/usr/lib/syscache. allow_stale: serve what is there
+    although the install changed, and say so in `stale`. trust_uids: owners to trust besides the usual.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", cache):
         raise ValueError(f"{cache!r} cannot be the name of a cache")
@@ -380,15 +380,13 @@ def _places(root: bytes, given) -> list[tuple[bytes, bool]]:
     # AT_SECURE, as far as Python can tell: whoever ran this is not whom it runs as.
     secure = os.geteuid() != os.getuid() or os.getegid() != os.getgid()
     named = b"" if secure else os.environb.get(b"SYSCACHE_CACHE_DIR", b"")
-    if given is None and named:
-        if not os.path.isabs(named):
-            raise ValueError("SYSCACHE_CACHE_DIR is not an absolute path")
+    if given is None and os.path.isabs(named):
         given = [named]
     if given is None:
         return [(path, True) for path in own]
     real = [os.path.realpath(path) for path in own]
     resolved = [os.path.realpath(os.fsencode(path)) for path in given]
-    return [(path, path in real) for path in resolved] + [(own[1], True)] * (real[1] not in resolved)
+    return [(path, path in real) for path in resolved]
 
 
 class Reader:
@@ -471,7 +469,8 @@ class Reader:
             raise Untrusted(f"{_show(path)} belongs to uid {st.st_uid}")
         if st.st_mode & 0o002:
             raise Untrusted(f"{_show(path)} may be written by others")
-        if st.st_mode & 0o020 and not (self._root_stat.st_mode & 0o020 and st.st_gid == self._root_stat.st_gid):
+        shared = self._root_stat.st_mode & 0o020 and self._root_stat.st_gid != UNMAPPED
+        if st.st_mode & 0o020 and not (shared and st.st_gid == self._root_stat.st_gid):
             raise Untrusted(f"{_show(path)} may be written by group {st.st_gid}")
 
     def _homes(self) -> Iterator[tuple[bytes, bool]]:
@@ -512,7 +511,7 @@ class Reader:
         length = int.from_bytes(head[12:16], "little")
         _Cursor("pointer", head, 0, len(head)).require(24 <= length <= len(head), "impossible length")
         cursor = _unseal("pointer", b"SYSC-PTR", head[:length])
-        cursor.require(length >= 112, "impossible length")
+        cursor.require(length >= 113, "impossible length")
         cursor.offset = 16
         kind, flags, count, zero, size, section, self._key, self._meta = struct.unpack("<BBHIQQ32s32s", cursor.take(88))
         cursor.require(kind in (TABLE, FILES) and flags <= 1 and zero == 0, "unknown kind or flags")
@@ -532,7 +531,7 @@ class Reader:
         type, flags, path = cursor.number(1), cursor.number(1), cursor.name()
         cursor.require(FILE <= type <= ABSENT and flags <= (type != ABSENT) and _sound(path), "impossible witness")
         identity, digest = (NONE, NONE) if type == ABSENT else (cursor.take(32), cursor.take(32))
-        cursor.require(flags == 1 or identity == NONE, "impossible witness")
+        cursor.require((flags == 1) == (identity != NONE), "impossible witness")
         return type, path, identity, digest
 
     def _decode_section(self, data: bytes) -> list:
@@ -561,6 +560,8 @@ class Reader:
             if why := _contradiction(self._root, witness):
                 return f"witness {why}"
         for directory, own, names in directories:
+            if directory and os.path.islink(join(self._root, directory)):
+                return f"{_show(directory)} is a symbolic link now"
             for name, identity in [(b"", own)] * (own is not None) + names:
                 path = join(directory, name) if name else directory
                 try:
