@@ -150,7 +150,7 @@ func (r *Reader) explain(op string, err error) error {
 }
 
 func (r *Reader) hint(sentinel error) string {
-	refresh := "syscache --root " + r.root + " refresh "
+	refresh := "syscache --root " + format.ShellQuote(r.root) + " refresh "
 	switch sentinel {
 	case ErrMissing, ErrStale:
 		return "who may write the install can run: " + refresh + r.cache
@@ -161,7 +161,7 @@ func (r *Reader) hint(sentinel error) string {
 	case ErrTooNew:
 		return "upgrade this program, or refresh with the version that it has"
 	case unix.EACCES:
-		return "the cache and every directory above it must be readable by all: look at their modes"
+		return "the cache, and every directory above it, must be open to all users of the install: look at their modes"
 	}
 	return ""
 }

@@ -43,7 +43,7 @@ func (t *trust) owner(uid uint32) bool {
 		return true
 	}
 	for _, u := range t.uids {
-		if int(uid) == u {
+		if int(uid) == u && uid != overflowID {
 			return true
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -82,6 +83,8 @@ func hint(err error) string {
 	var held *lock.HeldError
 	var usage usageError
 	switch {
+	case errors.Is(err, context.Canceled):
+		return "" // whoever pressed Ctrl-C knows
 	case errors.As(err, &read):
 		return read.Hint
 	case errors.As(err, &config):
@@ -96,10 +99,12 @@ func hint(err error) string {
 		return "declare it in etc/syscache.toml under the root"
 	case errors.As(err, &usage):
 		return "see syscache --help"
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, refresh.ErrNotOwner), errors.Is(err, fs.ErrPermission):
 		return "refresh and invalidate are for who may write the install: run it as its owner, or as root"
 	case errors.Is(err, syscall.EROFS):
 		return "keep the caches of a read-only install elsewhere: --cache-dir"
+	case strings.HasPrefix(err.Error(), "write /dev/stdout"):
+		return ""
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "make room on that file system and refresh again; until then readers miss"
 	}

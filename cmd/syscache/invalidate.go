@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -40,6 +42,10 @@ next refresh, and a refresh that is under way will not publish. It takes no lock
 			}
 			var failed []error
 			for _, name := range names {
+				if !slices.Contains(in.Names(), name) && !in.Built(name) {
+					failed = append(failed, fmt.Errorf("invalidate %q: %w", name, refresh.ErrUndeclared))
+					continue
+				}
 				failed = append(failed, in.Invalidate(name))
 			}
 			return errors.Join(failed...)

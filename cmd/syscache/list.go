@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -19,7 +20,8 @@ func (a *app) listCommand() *cobra.Command {
 		Use:   "list CACHE [PREFIX]",
 		Short: "Print the rows of a cache, or its files",
 		Long: `Print the rows whose key begins with PREFIX, in the order of their keys, a JSON
-line each. Of a cache that consists of files, print their paths.`,
+line each. Of a cache that consists of files, print their paths, a line each, or
+with --json a JSON line each.`,
 		Example: "  syscache --root /opt/sage list star-imports sage.rings.",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -68,12 +70,23 @@ func (a *app) listFiles(r *syscache.Reader, prefix string) error {
 			return err
 		}
 		rel := path[len(r.Dir())+1:]
-		if len(rel) < len(prefix) || rel[:len(prefix)] != prefix {
+		switch {
+		case !strings.HasPrefix(rel, prefix):
 			return nil
+		case a.json:
+			return a.printJSON(pathJSON(rel))
 		}
 		_, err = fmt.Fprintln(a.stdout, rel)
 		return err
 	})
+}
+
+// pathJSON is a path in JSON: in base64 if it is not UTF-8.
+func pathJSON(path string) any {
+	if utf8.ValidString(path) {
+		return map[string]string{"path": path}
+	}
+	return map[string][]byte{"path_base64": []byte(path)}
 }
 
 // A row in JSON: what is not UTF-8, or no JSON value, is in base64.

@@ -18,8 +18,12 @@ var version = "0.1.0"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	// The second signal is the kernel's to deal with: something may hang that
+	// hears no context.
+	context.AfterFunc(ctx, stop)
+	// What builders write, too, must not depend on the caller's.
+	syscall.Umask(0o022)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
 	os.Exit(code)
 }
 
@@ -47,12 +51,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitCode(err)
 }
 
-// asksForHook says whether --hook is among the flags.
+// asksForHook says whether --hook is among the flags of a verb that has it.
 func asksForHook(args []string) bool {
 	if end := slices.Index(args, "--"); end >= 0 {
 		args = args[:end]
 	}
-	return slices.Contains(args, "--hook")
+	return slices.Contains(args, "--hook") && (slices.Contains(args, "refresh") || slices.Contains(args, "invalidate"))
 }
 
 // A toldError is one that the user has been told already.

@@ -12,7 +12,8 @@ func (a *app) pathCommand() *cobra.Command {
 		Use:   "path CACHE",
 		Short: "Print the directory of a cache that consists of files",
 		Long: `Print the directory of a cache that consists of files. What is in it never changes,
-and it stays for at least a day after it is superseded.`,
+and it stays for as long as the cache's "keep" says, a day by default, after it is
+superseded.`,
 		Example: "  ls \"$(syscache --root /opt/lmod path spider)\"",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -25,7 +26,7 @@ and it stays for at least a day after it is superseded.`,
 				return usagef("%s is a table: syscache get %s ROWKEY reads it", args[0], args[0])
 			}
 			if a.json {
-				return a.printJSON(map[string]string{"path": r.Dir()})
+				return a.printJSON(pathJSON(r.Dir()))
 			}
 			_, err = fmt.Fprintln(a.stdout, r.Dir())
 			return err

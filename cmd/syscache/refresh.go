@@ -69,8 +69,13 @@ func (a *app) refresh(ctx context.Context, names []string, o refresh.Options) er
 	keepFromBuilders()
 	in, err := a.load()
 	switch {
-	case a.hook && (errors.Is(err, refresh.ErrUnconfigured) || err == nil && in.Unconfigured()):
-		return nil // a package manager asks for every root
+	case a.hook && errors.Is(err, refresh.ErrUnconfigured):
+		// A package manager asks for every root. What was built for a
+		// configuration that is gone nobody refreshes any more.
+		return a.invalidateAll(root)
+	case a.hook && err == nil && in.Unconfigured() && !in.Built(in.Names()[0]):
+		_, err := in.InvalidateUndeclared()
+		return err
 	case err != nil:
 		return a.invalidatedAll(err)
 	}
@@ -149,8 +154,11 @@ func (a *app) invalidatedAll(cause error) error {
 	if err != nil {
 		return err
 	}
-	o := &refresh.LoadOptions{CacheDir: a.cacheDir}
-	return errors.Join(cause, refresh.InvalidateAll(root, o))
+	return errors.Join(cause, a.invalidateAll(root))
+}
+
+func (a *app) invalidateAll(root string) error {
+	return refresh.InvalidateAll(root, &refresh.LoadOptions{CacheDir: a.cacheDir})
 }
 
 // keepFromBuilders marks what we inherited, a package manager's log or status

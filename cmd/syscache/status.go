@@ -70,6 +70,12 @@ func (a *app) printStatus(s *refresh.Status) error {
 	switch {
 	case errors.As(s.Err, &e):
 		res.State, res.Detail, res.Hint = stateOf(e.Err), e.Detail, e.Hint
+		if res.State == "failed" {
+			res.Detail += ": " + e.Err.Error()
+		}
+		if !s.Declared {
+			res.Hint = "it is not configured: declare it in etc/syscache.toml under the root"
+		}
 	case s.Err != nil:
 		res.State, res.Detail = "failed", s.Err.Error()
 	}
@@ -90,14 +96,14 @@ func (a *app) printStatus(s *refresh.Status) error {
 	if !s.Declared {
 		line += " (not configured)"
 	}
-	fmt.Fprintln(a.stdout, line)
 	if s.Failure != nil {
-		fmt.Fprintf(a.stdout, "  the last refresh failed at %s: %s\n", s.Failure.Time.Format("2006-01-02 15:04:05 MST"), s.Failure.Message)
+		line += fmt.Sprintf("\n  the last refresh failed at %s: %s", s.Failure.Time.Format("2006-01-02 15:04:05 MST"), s.Failure.Message)
 	}
 	if res.Hint != "" {
-		fmt.Fprintln(a.stdout, "  hint: "+res.Hint)
+		line += "\n  hint: " + res.Hint
 	}
-	return nil
+	_, err := fmt.Fprintln(a.stdout, line)
+	return err
 }
 
 // stateOf names the state that a sentinel stands for.

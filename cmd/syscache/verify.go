@@ -34,9 +34,14 @@ is another question: see status.`,
 					if err != nil {
 						res["error"] = err.Error()
 					}
-					a.printJSON(res)
-				} else if err == nil && !a.quiet {
-					fmt.Fprintln(a.stdout, name+": ok")
+					err = a.printJSON(res)
+				} else if err == nil {
+					_, err = fmt.Fprintln(a.stdout, name+": ok")
+				} else {
+					err = nil
+				}
+				if err != nil { // of writing
+					return err
 				}
 			}
 			return errors.Join(failed...)

@@ -101,6 +101,21 @@ func Join(root, path string) string {
 	return root + "/" + path
 }
 
+// ShellQuote returns a path as a shell takes it.
+func ShellQuote(path string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+,:@%", r)
+	}
+	if path != "" && strings.TrimFunc(path, plain) == "" {
+		return path
+	}
+	if strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		quoted := strconv.Quote(path)
+		return "$'" + strings.ReplaceAll(quoted[1:len(quoted)-1], "'", `\'`) + "'"
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}
+
 // Show returns a path for a message: the root as ".", and odd names quoted.
 func Show(path string) string {
 	if path == "" {

@@ -22,7 +22,7 @@ const (
 	MaxKey   = 1<<16 - 1
 	MaxValue = 1 << 30
 
-	// maxRows keeps every offset within a slot's 32 bits of 8-byte units.
+	// maxOffset keeps every offset within a slot's 32 bits of 8-byte units.
 	maxOffset = 8 * (1<<32 - 1)
 )
 
@@ -140,7 +140,7 @@ func Slot(hash uint32, offset uint64) uint64 { return uint64(hash)<<32 | offset/
 func SlotHash(s uint64) uint32 { return uint32(s >> 32) }
 
 // SlotOffset returns the offset of the row of slot s. It is a claim: check
-// it with RowAt.
+// it with Row.
 func SlotOffset(s uint64) uint64 { return 8 * (s & (1<<32 - 1)) }
 
 // RowSize returns the length of a row in bytes.
@@ -168,7 +168,7 @@ func AppendRow(b, key, value []byte) []byte {
 }
 
 // RowLengths reads the lengths at the start of a row's header. They are a
-// claim until RowAt has verified the row.
+// claim until Row has verified the row.
 func RowLengths(header []byte) (key, value uint32) {
 	return le.Uint32(header[4:]), le.Uint32(header[8:])
 }

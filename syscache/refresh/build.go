@@ -33,7 +33,7 @@ func (r *refresher) build(ctx context.Context, s *snapshot) (*generation, error)
 	st := &staging{refresher: r, dir: r.dir + "/" + format.Generations + "/" + randomName(format.ScratchPrefix)}
 	st.gen = st.dir + "/gen"
 	for _, dir := range []string{st.dir, st.dir + "/out", st.dir + "/runs"} {
-		if err := r.disk.Mkdir(dir, 0o700); err != nil {
+		if err := r.disk.Mkdir(dir, r.owner.privateDirMode()); err != nil {
 			return nil, err
 		}
 	}
@@ -51,6 +51,10 @@ func (r *refresher) build(ctx context.Context, s *snapshot) (*generation, error)
 	}
 	return g, nil
 }
+
+// errDiffers is the error of a forced build of files that came out otherwise.
+var errDiffers = errors.New("the same inputs and recipe gave other files than before, and those that are published never change: " +
+	"name what else decides the result in recipe or env")
 
 // errSwept is the error of a build whose staging somebody else removed.
 var errSwept = errors.New("swept")
@@ -308,6 +312,10 @@ func (st *staging) write(name string, b []byte) error {
 // of the same key, is the same.
 func (r *refresher) keep(staged, old *generation, before *published) (*generation, error) {
 	scratch := path.Dir(staged.dir)
+	if old != nil && old.digest != staged.digest && r.c.Files {
+		// Who was given the directory's path reads it by that path (I5).
+		return nil, &BuildError{r.c.Name, errDiffers, ""}
+	}
 	if old == nil || old.digest != staged.digest {
 		if old != nil {
 			// The place will be empty for a moment, and then hold something

@@ -68,7 +68,7 @@ func runCommand(ctx context.Context, d disk, c *Cache, in Inputs, scratch string
 	return nil
 }
 
-// A process is a builder that runs, in a process group of its own.
+// A process is a builder that runs, in a session of its own.
 type process struct {
 	cmd    *exec.Cmd
 	stdout *os.File
@@ -100,7 +100,7 @@ func start(cmd *exec.Cmd) (*process, error) {
 	}
 	defer errW.Close()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, outW, errW
-	cmd.SysProcAttr = ownGroup()
+	cmd.SysProcAttr = ownSession()
 	p := &process{cmd: cmd, stdout: outR, stderr: &tail{}, exited: make(chan error, 1), gone: make(chan bool), quiet: make(chan bool)}
 	started := make(chan error, 1)
 	go func() {

@@ -114,30 +114,26 @@ type configParser struct {
 	mistakes []*ConfigError
 }
 
-// setting is one key of a [cache.NAME] table.
-type setting struct {
-	decode func(p *configParser, v toml.Primitive, c *Cache)
-}
-
-var settings = map[string]setting{
-	"kind": {func(p *configParser, v toml.Primitive, c *Cache) {
+// settings are the keys of a [cache.NAME] table.
+var settings = map[string]func(p *configParser, v toml.Primitive, c *Cache){
+	"kind": func(p *configParser, v toml.Primitive, c *Cache) {
 		const hint = `write kind = "table" or kind = "files"`
 		s, ok := p.text(v, hint)
 		if ok && s != "table" && s != "files" {
 			p.at(v, fmt.Sprintf("kind %q", s), hint)
 		}
 		c.Files = s == "files"
-	}},
-	"inputs": {func(p *configParser, v toml.Primitive, c *Cache) {
+	},
+	"inputs": func(p *configParser, v toml.Primitive, c *Cache) {
 		c.Inputs = p.patterns(v, false)
 		if c.Inputs != nil && len(c.Inputs) == 0 {
 			p.at(v, "no inputs", inputsHint)
 		}
-	}},
-	"exclude": {func(p *configParser, v toml.Primitive, c *Cache) { c.Exclude = p.patterns(v, false) }},
-	"recipe":  {func(p *configParser, v toml.Primitive, c *Cache) { c.Recipe = p.patterns(v, true) }},
-	"witness": {decodeWitness},
-	"build": {func(p *configParser, v toml.Primitive, c *Cache) {
+	},
+	"exclude": func(p *configParser, v toml.Primitive, c *Cache) { c.Exclude = p.patterns(v, false) },
+	"recipe":  func(p *configParser, v toml.Primitive, c *Cache) { c.Recipe = p.patterns(v, true) },
+	"witness": decodeWitness,
+	"build": func(p *configParser, v toml.Primitive, c *Cache) {
 		const hint = `write build = ["libexec/command", "argument"]: an executable relative to the root, or by its absolute path; it is not given to a shell`
 		command, ok := p.list(v, hint)
 		if !ok {
@@ -149,8 +145,8 @@ var settings = map[string]setting{
 			p.at(v, err.Error(), hint)
 		}
 		c.Command = command
-	}},
-	"env": {func(p *configParser, v toml.Primitive, c *Cache) {
+	},
+	"env": func(p *configParser, v toml.Primitive, c *Cache) {
 		const hint = `write env = { NAME = "value" }; what begins with SYSCACHE_ is ours`
 		table, ok := p.value(v).(map[string]any)
 		if !ok {
@@ -166,9 +162,9 @@ var settings = map[string]setting{
 			}
 			c.Env[name] = value
 		}
-	}},
-	"timeout": {func(p *configParser, v toml.Primitive, c *Cache) { c.Timeout = p.duration(v) }},
-	"keep":    {func(p *configParser, v toml.Primitive, c *Cache) { c.Keep = p.duration(v) }},
+	},
+	"timeout": func(p *configParser, v toml.Primitive, c *Cache) { c.Timeout = p.duration(v) },
+	"keep":    func(p *configParser, v toml.Primitive, c *Cache) { c.Keep = p.duration(v) },
 }
 
 const inputsHint = `write inputs = ["lib/**"]: patterns of the files it is derived from`
@@ -273,8 +269,8 @@ func (p *configParser) cache(name string, v toml.Primitive) Cache {
 		return c
 	}
 	for _, key := range p.inOrder(table) {
-		if s, ok := settings[key]; ok {
-			s.decode(p, table[key], &c)
+		if decode, ok := settings[key]; ok {
+			decode(p, table[key], &c)
 		} else {
 			p.unknown(table[key], key, slices.Sorted(maps.Keys(settings)))
 		}

@@ -61,6 +61,9 @@ func (realDisk) Create(path string) (file, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := f.Chmod(private); err != nil { // a umask may have taken from it
+		return nil, errors.Join(err, f.Close())
+	}
 	return f, nil
 }
 

@@ -97,10 +97,23 @@ func (o *ownership) checkOutput(dir string, out *format.Output) error {
 // readPublished returns the contents of a published file, which must be a
 // trusted regular file.
 func (o *ownership) readPublished(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	b, err := readRegular(path, func(st *unix.Stat_t) error {
+		if err := o.check(st, unix.S_IFREG, path); err != nil {
+			return fmt.Errorf("%w: %w", syscache.ErrUntrusted, err)
+		}
+		return nil
+	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %w", format.ErrCorrupt, err)
+		err = fmt.Errorf("%w: %w", format.ErrCorrupt, err)
 	}
+	return b, err
+}
+
+// readRegular returns the contents of a regular file that check, which may be
+// nil, accepts. It follows no link and waits for nothing: whoever owns the
+// install may put a FIFO, or a link to /dev/zero, where root reads.
+func readRegular(path string, check func(*unix.Stat_t) error) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -109,25 +122,23 @@ func (o *ownership) readPublished(path string) ([]byte, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return nil, err
 	}
-	if err := o.check(&st, unix.S_IFREG, path); err != nil {
-		return nil, fmt.Errorf("%w: %w", syscache.ErrUntrusted, err)
+	if uint32(st.Mode)&unix.S_IFMT != unix.S_IFREG || st.Size > format.MaxPointer {
+		return nil, fmt.Errorf("%s is not a regular file of a sensible size", path)
 	}
-	return readAll(f, st.Size)
-}
-
-// readAll reads a file of size bytes.
-func readAll(f *os.File, size int64) ([]byte, error) {
-	b := make([]byte, size)
-	if _, err := io.ReadFull(f, b); err != nil {
-		return nil, err
+	if check != nil {
+		if err := check(&st); err != nil {
+			return nil, err
+		}
 	}
-	return b, nil
+	b := make([]byte, st.Size)
+	_, err = io.ReadFull(f, b)
+	return b, err
 }
 
 // verify reads all of g and returns nil if every byte is as it was written,
 // else an error that wraps format.ErrCorrupt, or one of reading.
 func (g *generation) verify(ctx context.Context, key syscache.Key) error {
-	manifest, err := os.ReadFile(g.dir + "/" + format.Manifest)
+	manifest, err := readRegular(g.dir+"/"+format.Manifest, nil)
 	if err != nil {
 		return fmt.Errorf("%w: %w", format.ErrCorrupt, err)
 	}

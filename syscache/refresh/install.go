@@ -22,7 +22,8 @@ import (
 type Install struct {
 	root     string // absolute, without symbolic links
 	cacheDir string // absolute
-	internal bool   // the cache_dir is the root's own
+	internal bool   // the cache_dir is one of the root's own
+	named    bool   // the caller named it
 	caches   []Cache
 	owner    ownership
 	disk     disk
@@ -158,8 +159,13 @@ func (in *Install) locate(root, cacheDir string) error {
 		if in.cacheDir, err = filepath.Abs(cacheDir); err != nil {
 			return err
 		}
+		if real, err := filepath.EvalSymlinks(in.cacheDir); err == nil {
+			in.cacheDir = real
+		}
 	}
+	in.named = cacheDir != ""
 	in.internal = in.cacheDir == format.Join(abs, format.CacheDir) || in.cacheDir == format.Join(abs, format.ImageCacheDir)
+	in.owner.private = !in.internal && st.Mode&unix.S_IXOTH == 0
 	return nil
 }
 
@@ -176,6 +182,8 @@ func (in *Install) configured() ([]Cache, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
+	case errors.Is(err, unix.ELOOP):
+		return nil, &ConfigError{File: file, Msg: "it is a symbolic link", Hint: "put the file itself there, so that its owner and mode speak for it"}
 	case err != nil:
 		return nil, &ConfigError{File: file, Msg: errors.Unwrap(err).Error(), Hint: "it must be a regular file that you can read"}
 	}

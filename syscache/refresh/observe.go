@@ -6,10 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -32,7 +34,7 @@ type snapshot struct {
 	recipe    *hashing.Tree
 	witnesses []format.Witness
 	stats     format.Stats
-	absolute  map[string]format.Identity // of recipe files outside of the root
+	absolute  map[string]format.Identity // of recipe files that are named by an absolute path
 	hashed    int
 }
 
@@ -56,11 +58,14 @@ func (r *refresher) observe(ctx context.Context) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(s.tree.Files) == 0 {
+		r.tell("no file matches its inputs")
+	}
 	s.hashed = s.tree.Hashed + s.recipe.Hashed
 	s.manifest = &hashing.Manifest{Recipe: parts, Inputs: s.tree.Manifest()}
 	s.encoded = s.manifest.Encode()
 	s.key = hashing.KeyOf(s.encoded)
-	s.stats = statSection(s.tree, s.recipe)
+	s.stats = statSection(s.absolute, s.tree, s.recipe)
 	r.known = hashing.NewInventory(s.tree, s.recipe)
 	return s, nil
 }
@@ -123,9 +128,17 @@ func (r *refresher) recipeParts(ctx context.Context, s *snapshot, known *hashing
 	}
 	for _, in := range s.recipe.Manifest() {
 		parts["file "+in.Path] = in.Digest
+		if in.Type == hashing.Symlink {
+			r.tell("recipe %s is a symbolic link: only a change of where it leads is noticed, so name what is there too", format.Show(in.Path))
+		}
+	}
+	for _, p := range under {
+		if !slices.ContainsFunc(s.recipe.Files, func(f hashing.File) bool { ok, _ := doublestar.Match(p, f.Path); return ok }) {
+			return nil, fmt.Errorf("recipe %s: it matches no file", p)
+		}
 	}
 	for _, pattern := range absolute {
-		if err := s.absoluteRecipe(pattern, parts); err != nil {
+		if err := s.absoluteRecipe(ctx, pattern, parts); err != nil {
 			return nil, fmt.Errorf("recipe %s: %w", pattern, err)
 		}
 	}
@@ -148,7 +161,7 @@ func joinArgs(args []string) []byte {
 
 // absoluteRecipe adds the digests of the files that match an absolute
 // pattern. Links are followed: /usr/bin/python3 stands for what it names.
-func (s *snapshot) absoluteRecipe(pattern string, parts map[string]hashing.Digest) error {
+func (s *snapshot) absoluteRecipe(ctx context.Context, pattern string, parts map[string]hashing.Digest) error {
 	matches, err := doublestar.FilepathGlob(pattern, doublestar.WithFilesOnly(), doublestar.WithFailOnIOErrors())
 	if err != nil {
 		return err
@@ -157,15 +170,23 @@ func (s *snapshot) absoluteRecipe(pattern string, parts map[string]hashing.Diges
 		return errors.New("it matches no file")
 	}
 	for _, m := range matches {
-		if err := s.absoluteFile(m, parts); err != nil {
+		if err := s.absoluteFile(ctx, m, parts); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *snapshot) absoluteFile(path string, parts map[string]hashing.Digest) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+func (s *snapshot) absoluteFile(ctx context.Context, path string, parts map[string]hashing.Digest) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	settled, err := hashing.Settle(ctx, "/", strings.TrimPrefix(real, "/"))
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(real, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
@@ -174,14 +195,42 @@ func (s *snapshot) absoluteFile(path string, parts map[string]hashing.Digest) er
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil || uint32(st.Mode)&unix.S_IFMT != unix.S_IFREG {
 		return err
 	}
-	if parts["file "+path], err = hashing.Sum(f); err != nil {
+	if parts["file "+path], err = hashing.Sum(contextReader{ctx, f}); err != nil {
 		return err
 	}
 	if s.absolute == nil {
 		s.absolute = map[string]format.Identity{}
 	}
-	s.absolute[path] = format.IdentityOf(&st)
+	s.absolute[real] = format.Identity{}
+	if settled {
+		s.absolute[real] = format.IdentityOf(&st)
+	}
+	// Where the name leads counts too, if its last component is a link. (That
+	// of a link above it, as /bin may be one, is not looked at.)
+	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	if name := filepath.Join(dir, filepath.Base(path)); name != real {
+		if err := unix.Lstat(name, &st); err != nil {
+			return err
+		}
+		s.absolute[name] = format.IdentityOf(&st)
+	}
 	return nil
+}
+
+// A contextReader fails when its context is done.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r contextReader) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(b)
 }
 
 // recordWitness records a witness whose times are old enough to tell the next
@@ -189,6 +238,9 @@ func (s *snapshot) absoluteFile(path string, parts map[string]hashing.Digest) er
 func (r *refresher) recordWitness(ctx context.Context, path string) (format.Witness, error) {
 	if err := noLinks(r.root, path); err != nil {
 		return format.Witness{}, err
+	}
+	if full := format.Join(r.root, path); full == r.cacheDir || strings.HasPrefix(full, r.cacheDir+"/") {
+		return format.Witness{}, fmt.Errorf("witness %s is in the cache_dir, which each refresh changes: name something of the install", path)
 	}
 	for range attempts {
 		settled, err := hashing.Settle(ctx, r.root, path)
@@ -198,6 +250,9 @@ func (r *refresher) recordWitness(ctx context.Context, path string) (format.Witn
 		w, err := witness.Observe(r.root, path)
 		if err != nil {
 			return w, fmt.Errorf("%s: %w", r.c.Name, err)
+		}
+		if w.Type == format.WitnessAbsent {
+			r.tell("witness %s does not exist: all that readers notice is that it appears", format.Show(path))
 		}
 		if !settled {
 			w.Identity = [format.IdentitySize]byte{}
@@ -229,11 +284,6 @@ func (s *snapshot) changed(t *snapshot) string {
 	if s.key != t.key {
 		if changes := hashing.Diff(s.manifest, t.manifest); len(changes) > 0 {
 			return changes[0].Path
-		}
-	}
-	for path, id := range s.absolute {
-		if t.absolute[path] != id {
-			return path
 		}
 	}
 	if bytes.Equal(s.stats, t.stats) {
@@ -278,8 +328,9 @@ func (r *refresher) warnUncertified(s *snapshot) {
 	}
 }
 
-// statSection returns the stat section for all that trees have read.
-func statSection(trees ...*hashing.Tree) format.Stats {
+// statSection returns the stat section for all that trees have read, and for
+// files by absolute path.
+func statSection(absolute map[string]format.Identity, trees ...*hashing.Tree) format.Stats {
 	dirs := map[string]*format.StatDir{}
 	dir := func(path string) *format.StatDir {
 		if dirs[path] == nil {
@@ -297,6 +348,10 @@ func statSection(trees ...*hashing.Tree) format.Stats {
 			sd := dir(strings.TrimSuffix(parent, "/"))
 			sd.Files = append(sd.Files, format.StatFile{Name: name, ID: t.Files[i].ID})
 		}
+	}
+	for file, id := range absolute {
+		sd := dir(path.Dir(file))
+		sd.Files = append(sd.Files, format.StatFile{Name: path.Base(file), ID: id})
 	}
 	list := make([]format.StatDir, 0, len(dirs))
 	for _, p := range slices.Sorted(maps.Keys(dirs)) {

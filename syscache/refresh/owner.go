@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/syscache/syscache/internal/format"
 )
 
 // ownership is whose install it is: who may write it, nobody else, may write
@@ -17,6 +19,7 @@ import (
 type ownership struct {
 	uid, gid uint32
 	shared   bool // the group may write the root
+	private  bool // the cache_dir is outside of a root that keeps others out
 }
 
 // BecomeOwner makes this process, if it is root, the owner of the install at
@@ -50,10 +53,19 @@ func BecomeOwner(root string) error {
 	return nil
 }
 
-// checkSelf refuses to refresh somebody else's install as root.
-func (o *ownership) checkSelf(root string) error {
-	if os.Geteuid() == 0 && o.uid != 0 {
-		return fmt.Errorf("%s belongs to uid %d: call BecomeOwner first, root does not run another user's builders", root, o.uid)
+// ErrNotOwner is wrapped by the error of whoever may not refresh an install.
+var ErrNotOwner = errors.New("the install is somebody else's")
+
+// checkSelf refuses to refresh somebody else's install: as root, for root runs
+// no other user's builders, and as anybody else, for no reader would trust what
+// they wrote under the root. Elsewhere they may: they are then the only ones to
+// trust it.
+func (in *Install) checkSelf() error {
+	switch uid := os.Geteuid(); {
+	case uid == 0 && in.owner.uid != 0:
+		return fmt.Errorf("%w: %s belongs to uid %d, and root runs no other user's builders: call BecomeOwner first", ErrNotOwner, in.root, in.owner.uid)
+	case uid != 0 && uid != int(in.owner.uid) && in.internal:
+		return fmt.Errorf("%w: %s belongs to uid %d, and you are uid %d", ErrNotOwner, in.root, in.owner.uid, uid)
 	}
 	return nil
 }
@@ -61,7 +73,6 @@ func (o *ownership) checkSelf(root string) error {
 // check returns why what st is the stat of is not the install's own, or nil.
 func (o *ownership) check(st *unix.Stat_t, want uint32, what string) error {
 	mode := uint32(st.Mode) // 16 bits on BSDs
-	sticky := want == unix.S_IFDIR && mode&unix.S_ISVTX != 0
 	switch {
 	case mode&unix.S_IFMT != want && want == unix.S_IFDIR:
 		return fmt.Errorf("%s is not a directory", what)
@@ -69,17 +80,37 @@ func (o *ownership) check(st *unix.Stat_t, want uint32, what string) error {
 		return fmt.Errorf("%s is not a regular file", what)
 	case st.Uid != 0 && st.Uid != o.uid && int(st.Uid) != os.Geteuid():
 		return fmt.Errorf("%s belongs to uid %d, who neither is root nor owns the install", what, st.Uid)
-	case mode&unix.S_IWOTH != 0 && !sticky:
+	case mode&unix.S_IWOTH != 0:
 		return fmt.Errorf("everyone can write %s (mode %04o)", what, mode&0o7777)
-	case mode&unix.S_IWGRP != 0 && !sticky && (!o.shared || st.Gid != o.gid):
+	case mode&unix.S_IWGRP != 0 && (!o.shared || st.Gid != o.gid):
 		return fmt.Errorf("group %d can write %s (mode %04o)", st.Gid, what, mode&0o7777)
 	}
 	return nil
 }
 
+// checkCommand refuses a builder that others can write: we would run theirs.
+// What cannot be found is left to be told when it is run.
+func (r *refresher) checkCommand() error {
+	if len(r.c.Command) == 0 {
+		return nil
+	}
+	path, err := filepath.EvalSymlinks(format.Join(r.root, r.c.Command[0]))
+	if err != nil {
+		return nil
+	}
+	if err := r.owner.checkPath(r.root, filepath.Dir(path)); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return nil
+	}
+	return r.owner.check(&st, unix.S_IFREG, path)
+}
+
 // checkPath checks every directory below from, down to dir: whoever can write
-// one can replace what is in it. Only where dir is not below from, it begins
-// at /. In a sticky directory others can add, but not replace. The
+// one can replace what is in it. Where dir is not below from, it begins at /.
+// Above dir a sticky one will do: others can add to it, but not replace. The
 // error wraps fs.ErrNotExist at the first that does not exist.
 func (o *ownership) checkPath(from, dir string) error {
 	rel, err := filepath.Rel(from, dir)
@@ -96,6 +127,9 @@ func (o *ownership) checkPath(from, dir string) error {
 		if err := unix.Lstat(path, &st); err != nil {
 			return &fs.PathError{Op: "stat", Path: path, Err: err}
 		}
+		if path != dir && uint32(st.Mode)&unix.S_ISVTX != 0 {
+			st.Mode &^= unix.S_IWOTH | unix.S_IWGRP
+		}
 		if err := o.check(&st, unix.S_IFDIR, path); err != nil {
 			return err
 		}
@@ -106,10 +140,19 @@ func (o *ownership) checkPath(from, dir string) error {
 // The modes of what is published and of what only refreshers use.
 
 func (o *ownership) dirMode() fs.FileMode {
+	if o.private {
+		return 0o700
+	}
 	if o.shared {
 		return fs.ModeSetgid | 0o775
 	}
 	return 0o755
+}
+
+// privateDirMode is for staging, below which all has the group that is handed
+// down by setgid.
+func (o *ownership) privateDirMode() fs.FileMode {
+	return o.dirMode()&fs.ModeSetgid | 0o700
 }
 
 func (o *ownership) lockMode() fs.FileMode {

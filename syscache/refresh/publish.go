@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,15 @@ func (r *refresher) prepare() error {
 		if err = r.makeDirs(dirs); err == nil {
 			err = r.owner.checkPath(r.root, dirs)
 		}
+	}
+	if err == nil {
+		err = r.owner.checkPath(r.root, r.dir) // strictly, as the last of its path
+	}
+	if err == nil {
+		err = r.foreign(r.c.Name)
+	}
+	if err == nil {
+		err = r.checkCommand()
 	}
 	if err != nil {
 		return fmt.Errorf("refresh %s: %w", r.c.Name, err)
@@ -158,8 +168,8 @@ func (in *Install) Invalidate(cache string) error {
 	if !format.ValidCacheName(cache) {
 		return fmt.Errorf("invalidate: %q cannot be the name of a cache", cache)
 	}
-	if err := in.owner.checkSelf(in.root); err != nil {
-		return err
+	if err := in.checkSelf(); err != nil {
+		return fmt.Errorf("invalidate %s: %w", cache, err)
 	}
 	dir := in.cacheDir + "/" + cache
 	err := in.owner.checkPath(in.root, dir)
@@ -167,10 +177,34 @@ func (in *Install) Invalidate(cache string) error {
 		return nil
 	}
 	if err == nil {
+		err = in.foreign(cache)
+	}
+	if err == nil {
 		err = invalidate(in.disk, dir)
 	}
 	if err != nil {
 		return fmt.Errorf("invalidate %s: %w", cache, err)
+	}
+	return nil
+}
+
+// errForeign is the error of touching what another root keeps in the cache_dir.
+var errForeign = errors.New("the cache_dir holds a cache of this name of another root")
+
+// foreign returns errForeign if the cache in the cache_dir is of another root.
+// In the root's own cache_dir there is no other.
+func (in *Install) foreign(cache string) error {
+	if in.internal {
+		return nil
+	}
+	for _, name := range []string{format.Current, format.Stale} {
+		b, err := in.owner.readPublished(in.cacheDir + "/" + cache + "/" + name)
+		if err != nil {
+			continue
+		}
+		if p, err := format.DecodePointer(b); err == nil && p.Root != in.root {
+			return fmt.Errorf("%w, %s: choose another cache_dir or name", errForeign, format.Show(p.Root))
+		}
 	}
 	return nil
 }
@@ -202,10 +236,18 @@ func (in *Install) InvalidateUndeclared() ([]string, error) {
 		if _, e := os.Lstat(in.cacheDir + "/" + name + "/" + format.Current); e != nil {
 			continue
 		}
-		gone = append(gone, name)
-		err = errors.Join(err, in.Invalidate(name))
+		if in.foreign(name) == nil {
+			gone = append(gone, name)
+			err = errors.Join(err, in.Invalidate(name))
+		}
 	}
 	return gone, err
+}
+
+// Built says whether the cache_dir holds anything of a cache.
+func (in *Install) Built(cache string) bool {
+	names, _ := in.built()
+	return slices.Contains(names, cache)
 }
 
 // built returns the names of the caches in the cache_dir.
@@ -307,7 +349,9 @@ func InvalidateAll(root string, o *LoadOptions) error {
 	}
 	names, err := in.built()
 	for _, name := range names {
-		err = errors.Join(err, in.Invalidate(name))
+		if in.foreign(name) == nil {
+			err = errors.Join(err, in.Invalidate(name))
+		}
 	}
 	return err
 }

@@ -67,7 +67,7 @@ func (in *Install) Refresh(ctx context.Context, cache string, o *Options) (Resul
 	if err != nil {
 		return Result{Cache: cache}, err
 	}
-	if err := in.owner.checkSelf(in.root); err != nil {
+	if err := in.checkSelf(); err != nil {
 		return Result{Cache: cache}, err
 	}
 	r := &refresher{Install: in, c: c, dir: in.cacheDir + "/" + c.Name, force: o.Force, told: map[string]bool{}}
@@ -129,7 +129,9 @@ func (r *refresher) run(ctx context.Context) (Result, error) {
 	if errors.Is(err, errOvertaken) {
 		err = fmt.Errorf("%s: %d attempts were %w", r.c.Name, attempts, err)
 	}
-	r.recordFailure(err)
+	if ctx.Err() == nil { // else it was not the cache that failed
+		r.recordFailure(err)
+	}
 	return Result{}, err
 }
 

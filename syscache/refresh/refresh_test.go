@@ -245,6 +245,33 @@ func TestForce(t *testing.T) {
 	noLitter(t, in)
 }
 
+// TestForceFiles: who was given the path of files reads the same there for as
+// long as they stay (I5).
+func TestForceFiles(t *testing.T) {
+	root := newRoot(t)
+	v := "1"
+	in := load(t, root, Cache{Files: true, Build: func(_ context.Context, in Inputs, _ func(k, v []byte) error) error {
+		return os.WriteFile(in.Out+"/k", []byte(v), 0o644)
+	}})
+	refreshed(t, in)
+	r, err := syscache.Open(root, "c", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v = "2"
+	_, err = in.Refresh(t.Context(), "c", &Options{Force: true})
+	if !errors.Is(err, errDiffers) {
+		t.Errorf("another result: %v", err)
+	}
+	if b, err := os.ReadFile(r.Dir() + "/k"); string(b) != "1" {
+		t.Errorf("%s now holds %q, %v", r.Dir(), b, err)
+	}
+	if _, err := syscache.Open(root, "c", nil); err != nil {
+		t.Errorf("what is published is no longer believed: %v", err)
+	}
+	noLitter(t, in)
+}
+
 // TestOvertaken: a refresh that something came between begins again, and
 // gives up where that goes on.
 func TestOvertaken(t *testing.T) {

@@ -29,7 +29,7 @@ type Failure struct {
 }
 
 func (r *refresher) readState() (s state) {
-	b, err := os.ReadFile(r.dir + "/" + format.State)
+	b, err := readRegular(r.dir+"/"+format.State, nil)
 	if err == nil {
 		err = json.Unmarshal(b, &s)
 	}
@@ -46,7 +46,7 @@ func (r *refresher) saveState(s state) {
 	if err != nil {
 		return
 	}
-	if old, err := os.ReadFile(r.dir + "/" + format.State); err == nil && bytes.Equal(old, b) {
+	if old, err := readRegular(r.dir+"/"+format.State, nil); err == nil && bytes.Equal(old, b) {
 		return
 	}
 	r.replace(format.State, b)
@@ -67,7 +67,7 @@ func (r *refresher) recordFailure(err error) {
 func (r *refresher) inventory() *hashing.Inventory {
 	if r.known == nil {
 		r.known = &hashing.Inventory{}
-		if b, err := os.ReadFile(r.dir + "/" + format.Inventory); err == nil {
+		if b, err := readRegular(r.dir+"/"+format.Inventory, nil); err == nil {
 			if known, err := hashing.DecodeInventory(b); err == nil {
 				r.known = known
 				r.saved = b

@@ -42,7 +42,7 @@ func (in *Install) Status(cache string) Status {
 	if format.ValidCacheName(cache) {
 		ref := &refresher{Install: in, dir: in.cacheDir + "/" + cache}
 		s.Failure = ref.readState().Failure
-		s.Witness = ref.describeWitness()
+		s.Witness = in.describeWitness(cache)
 	}
 	return s
 }
@@ -61,18 +61,20 @@ func (in *Install) Statuses() ([]Status, error) {
 
 func (in *Install) readOptions(stale bool) *syscache.ReadOptions {
 	o := &syscache.ReadOptions{AllowStale: stale, CacheDirs: []string{in.cacheDir}}
-	if in.internal {
+	if !in.named {
 		o.CacheDirs = []string{format.Join(in.root, format.CacheDir), format.Join(in.root, format.ImageCacheDir)}
 	}
 	return o
 }
 
 // describeWitness says what the published pointer is certified by.
-func (r *refresher) describeWitness() string {
-	cur, err := r.owner.readPublished(r.dir + "/" + format.Current)
-	if err != nil {
-		if cur, err = r.owner.readPublished(r.dir + "/" + format.Stale); err != nil {
-			return ""
+func (in *Install) describeWitness(cache string) string {
+	var cur []byte
+	for _, d := range in.readOptions(false).CacheDirs {
+		for _, name := range []string{format.Current, format.Stale} {
+			if b, err := in.owner.readPublished(d + "/" + cache + "/" + name); err == nil && cur == nil {
+				cur = b
+			}
 		}
 	}
 	p, err := format.DecodePointer(cur)
@@ -114,7 +116,7 @@ func (in *Install) Verify(ctx context.Context, cache string) error {
 	if err != nil {
 		return fail(syscache.ErrMissing, err, "")
 	}
-	hint := "who may write the install can run: syscache --root " + in.root + " refresh --force " + cache
+	hint := "who may write the install can run: syscache --root " + format.ShellQuote(in.root) + " refresh --force " + cache
 	g, err := in.owner.openGeneration(dir, key)
 	if err == nil {
 		err = in.matchesPointer(cache, g)
