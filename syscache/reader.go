@@ -82,7 +82,8 @@ func (r *Reader) Scan(prefix []byte) iter.Seq2[Row, error] {
 }
 
 // Dir returns the directory of a files generation, or "" of a table. What is
-// in it never changes and stays for at least a day after it is superseded.
+// in it never changes, and stays after it is superseded for as long as the
+// cache's configuration says, a day by default.
 func (r *Reader) Dir() string { return r.dir }
 
 // Len returns the number of rows of a table.

@@ -12,7 +12,7 @@ Not promised: an edit that no witness shows; what docs/FORMAT.md leaves to whoev
 
 Lifetimes: keys and values are copies and the caller's to keep. A Reader holds one descriptor (kind table) or none (kind
 files) until it is closed, keeps reading its generation when a newer one is published, and may be shared by threads. The
-directory of a files generation is not held: it stays for at least a day after it was superseded.
+directory of a files generation is not held: it stays for a while after it was superseded, a day by default.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ func TestReadmeCommands(t *testing.T) {
 		if !ok {
 			continue
 		}
-		line = strings.NewReplacer(`"$(go env GOROOT)"`, root, "/tmp/syscache-demo", dir).Replace(line)
+		line = strings.NewReplacer(`"$(go env GOROOT)"`, root, "~/.cache/syscache-demo", dir).Replace(line)
 		commands = append(commands, strings.Fields(line))
 	}
 	want := []struct{ stdout, stderr string }{

@@ -118,7 +118,7 @@ func (r *root) wantLines(t *testing.T, stderr string, refreshes int) {
 	t.Helper()
 	n := 0
 	for line := range strings.Lines(stderr) {
-		if n++; !strings.HasPrefix(line, "syscache: build demo: ") {
+		if n++; !strings.HasPrefix(line, "syscache: build demo: ") && !strings.HasPrefix(line, "syscache: refresh demo: ") {
 			t.Errorf("stderr: %s", line)
 		}
 	}

@@ -44,8 +44,11 @@ func (r *refresher) observe(ctx context.Context) (*snapshot, error) {
 	s := &snapshot{}
 	for _, w := range r.c.Witness {
 		recorded, err := r.recordWitness(ctx, strings.TrimSuffix(w, "/"))
-		if err != nil {
+		if errors.Is(err, errOvertaken) {
 			return nil, err
+		}
+		if err != nil {
+			return nil, fmt.Errorf("refresh %s: %w", r.c.Name, err)
 		}
 		s.witnesses = append(s.witnesses, recorded)
 	}
@@ -134,12 +137,12 @@ func (r *refresher) recipeParts(ctx context.Context, s *snapshot, known *hashing
 	}
 	for _, p := range under {
 		if !slices.ContainsFunc(s.recipe.Files, func(f hashing.File) bool { ok, _ := doublestar.Match(p, f.Path); return ok }) {
-			return nil, fmt.Errorf("recipe %s: it matches no file", p)
+			return nil, fmt.Errorf("refresh %s: recipe %s matches no file", r.c.Name, p)
 		}
 	}
 	for _, pattern := range absolute {
 		if err := s.absoluteRecipe(ctx, pattern, parts); err != nil {
-			return nil, fmt.Errorf("recipe %s: %w", pattern, err)
+			return nil, fmt.Errorf("refresh %s: recipe %s: %w", r.c.Name, pattern, err)
 		}
 	}
 	list := make([]hashing.Part, 0, len(parts))
@@ -249,7 +252,7 @@ func (r *refresher) recordWitness(ctx context.Context, path string) (format.Witn
 		}
 		w, err := witness.Observe(r.root, path)
 		if err != nil {
-			return w, fmt.Errorf("%s: %w", r.c.Name, err)
+			return w, err
 		}
 		if w.Type == format.WitnessAbsent {
 			r.tell("witness %s does not exist: all that readers notice is that it appears", format.Show(path))

@@ -1,0 +1,150 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/syscache"
+)
+
+// A builder has no terminal of ours: it could read from it, and with TIOCSTI
+// type into the shell of root who refreshes another's install (I11).
+func TestBuilderHasItsOwnSession(t *testing.T) {
+	root := newRoot(t)
+	in := load(t, root, script(t, root, `
+read -r pid _ _ _ group session terminal _ < /proc/self/stat
+[ $$ = "$group" ] && [ $$ = "$session" ] && own=true || own=false
+echo "{\"key\":\"own\",\"value\":$own} "
+echo "{\"key\":\"terminal\",\"value\":$terminal}"`))
+	refreshed(t, in)
+	if own, terminal := get(t, in, "own"), get(t, in, "terminal"); own != "true" || terminal != "0" {
+		t.Errorf("a session of its own: %s; its terminal: %s", own, terminal)
+	}
+}
+
+// Whoever owns the install can put what blocks, or never ends, where root
+// reads its memos.
+func TestMemosThatBlock(t *testing.T) {
+	for _, name := range []string{format.State, format.Inventory, format.Current} {
+		for kind, plant := range map[string]func(string) error{
+			"FIFO": func(p string) error { return unix.Mkfifo(p, 0o644) },
+			"link": func(p string) error { return os.Symlink("/dev/zero", p) },
+		} {
+			t.Run(name+" is a "+kind, func(t *testing.T) {
+				root := newRoot(t)
+				v := "1"
+				in := load(t, root, value(&v))
+				refreshed(t, in)
+				path := in.cacheDir + "/c/" + name
+				if err := errors.Join(os.Remove(path), plant(path)); err != nil {
+					t.Fatal(err)
+				}
+				done := make(chan error, 1)
+				go func() {
+					in.Status("c")
+					_, err := in.Refresh(context.Background(), "c", nil)
+					done <- err
+				}()
+				select {
+				case err := <-done:
+					if err != nil {
+						t.Error(err)
+					}
+				case <-time.After(20 * time.Second):
+					t.Fatal("it hangs")
+				}
+				if got := get(t, in, "k"); got != "1" {
+					t.Errorf("then: %s", got)
+				}
+			})
+		}
+	}
+}
+
+// Two roots that keep their caches in one directory do not undo each other's.
+func TestOneCacheDirForTwoRoots(t *testing.T) {
+	shared := newRoot(t)
+	v := "1"
+	one, other := newRoot(t), newRoot(t)
+	c, d := value(&v), value(&v)
+	c.Name, d.Name = "c", "d"
+	c.Inputs, d.Inputs = []string{"**"}, []string{"**"}
+	installs := map[string]*Install{}
+	for root, cache := range map[string]Cache{one: c, other: d} {
+		in, err := Load(root, &LoadOptions{CacheDir: shared, Caches: []Cache{cache}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.Refresh(t.Context(), cache.Name, nil); err != nil {
+			t.Fatal(err)
+		}
+		installs[root] = in
+	}
+	if gone, err := installs[other].InvalidateUndeclared(); err != nil || len(gone) > 0 {
+		t.Errorf("invalidated %v, %v", gone, err)
+	}
+	if err := InvalidateAll(other, &LoadOptions{CacheDir: shared}); err != nil {
+		t.Error(err)
+	}
+	if r, err := syscache.Open(one, "c", &syscache.ReadOptions{CacheDirs: []string{shared}}); err != nil {
+		t.Errorf("one's cache, after other was invalidated: %v", err)
+	} else {
+		r.Close()
+	}
+	same, err := Load(other, &LoadOptions{CacheDir: shared, Caches: []Cache{c}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := same.Refresh(t.Context(), "c", nil); !errors.Is(err, errForeign) || !strings.Contains(err.Error(), one) {
+		t.Errorf("other refreshes one's cache: %v", err)
+	}
+	if err := same.Invalidate("c"); !errors.Is(err, errForeign) {
+		t.Errorf("other invalidates one's cache: %v", err)
+	}
+}
+
+// We run no builder that others can write.
+func TestBuilderThatOthersCanWrite(t *testing.T) {
+	for name, spoil := range map[string]func(file string) error{
+		"the file":      func(f string) error { return os.Chmod(f, 0o777) },
+		"its directory": func(f string) error { return os.Chmod(filepath.Dir(f), 0o777) },
+		"where it leads": func(f string) error {
+			return errors.Join(os.Rename(f, f+"2"), os.Symlink(filepath.Base(f)+"2", f), os.Chmod(f+"2", 0o757))
+		},
+	} {
+		root := newRoot(t)
+		c := script(t, root, `echo '{"key":"k","value":1}'`)
+		in := load(t, root, c)
+		refreshed(t, in)
+		if err := spoil(root + "/" + c.Command[0]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.Refresh(t.Context(), "c", &Options{Force: true}); err == nil || !strings.Contains(err.Error(), "everyone can write") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Of the directories that a reader checks none is let pass for being sticky.
+func TestStickyCacheDirectory(t *testing.T) {
+	for _, name := range []string{"", "/g"} {
+		root := newRoot(t)
+		v := "1"
+		in := load(t, root, value(&v))
+		refreshed(t, in)
+		if err := os.Chmod(in.cacheDir+"/c"+name, 0o777|os.ModeSticky); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.Refresh(t.Context(), "c", nil); err == nil || !strings.Contains(err.Error(), "everyone can write") {
+			t.Errorf("c%s is sticky: %v", name, err)
+		}
+	}
+}
