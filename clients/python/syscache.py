@@ -369,8 +369,9 @@ def open(root, cache: str, *, cache_dirs=None, allow_stale: bool = False, trust_
     cache_dirs stand in for <root>/var/cache/syscache and <root>/usr/lib/syscache. allow_stale: serve what is there
     although the install changed, and say so in `stale`. trust_uids: owners to trust besides the usual.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", cache):
-        raise ValueError(f"{cache!r} cannot be the name of a cache")
+    with _telling("open", os.fsencode(root), cache):
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", cache):
+            raise Missing(f"{cache!r} cannot be the name of a cache")
     return Reader(root, cache, cache_dirs, allow_stale, trust_uids)
 
 
@@ -736,8 +737,6 @@ def main(arguments=None) -> int:
         return fail(3, f"get {given.cache}: row key not found: {_show(error.args[0])}", "`list` shows the row keys")
     except Error as error:
         return fail(error.exit, error, error.hint)
-    except ValueError as error:
-        return fail(2, error, "`syscache --help` says how it is used")
     try:
         with io.open(1, "wb", closefd=False) as out:
             out.writelines(answer)
