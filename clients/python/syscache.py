@@ -371,7 +371,7 @@ def open(root, cache: str, *, cache_dirs=None, allow_stale: bool = False, trust_
     """
     with _telling("open", os.fsencode(root), cache):
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", cache):
-            raise Missing(f"{cache!r} cannot be the name of a cache")
+            raise Missing(f"{cache!r} cannot be the name of a cache", "`syscache --root {root} status` lists them")
     return Reader(root, cache, cache_dirs, allow_stale, trust_uids)
 
 
