@@ -42,7 +42,11 @@ func Open(root, cache string, o *ReadOptions) (*Reader, error) {
 	}
 	r := &Reader{root: root, cache: cache, options: *o}
 	if !format.ValidCacheName(cache) {
-		return nil, r.fail("open", ErrMissing, fmt.Errorf("%q cannot be the name of a cache", cache))
+		return nil, &Error{
+			Op: "open", Root: root, Cache: cache, Err: ErrMissing,
+			Detail: fmt.Sprintf("%q cannot be the name of a cache", cache),
+			Hint:   "syscache --root " + format.ShellQuote(root) + " status lists those there are",
+		}
 	}
 	if len(o.CacheDirs) == 0 {
 		r.options.CacheDirs = defaultCacheDirs(root)
