@@ -35,14 +35,27 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	if os.Geteuid() != 0 {
-		fmt.Println("skipped: not root, so it cannot become other users")
+	if why := cannotRun(); why != "" {
+		fmt.Println("skipped: " + why)
 		if os.Getenv("CI") == "true" {
 			os.Exit(1)
 		}
 		os.Exit(0)
 	}
 	os.Exit(withPrograms(m.Run))
+}
+
+// cannotRun says why the suites cannot run here, "" if they can.
+func cannotRun() string {
+	if os.Geteuid() != 0 {
+		return "not root, so it cannot become other users"
+	}
+	for _, program := range []string{"/usr/bin/python3", "/usr/bin/strace", "/usr/bin/setpriv", "/usr/bin/unshare", "tar"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return "no " + program
+		}
+	}
+	return ""
 }
 
 // withPrograms runs f with the programs in place.

@@ -64,7 +64,7 @@ func (r *refresher) observe(ctx context.Context) (*snapshot, error) {
 	if len(s.tree.Files) == 0 {
 		r.tell("no file matches its inputs")
 	}
-	s.hashed = s.tree.Hashed + s.recipe.Hashed
+	s.hashed = s.tree.Hashed
 	s.manifest = &hashing.Manifest{Recipe: parts, Inputs: s.tree.Manifest()}
 	s.encoded = s.manifest.Encode()
 	s.key = hashing.KeyOf(s.encoded)
