@@ -62,7 +62,7 @@ func TestScanSwappedDirectory(t *testing.T) {
 func TestScanStaysOnItsFileSystem(t *testing.T) {
 	root := plant(t, "file", "mnt/")
 	if err := unix.Mount("none", root+"/mnt", "tmpfs", 0, ""); err != nil {
-		t.Skip("needs the right to mount: ", err)
+		t.Skip("skipped: needs the right to mount: ", err)
 	}
 	defer unix.Unmount(root+"/mnt", unix.MNT_DETACH)
 	check(t, os.WriteFile(root+"/mnt/file", nil, 0o644))
@@ -78,7 +78,7 @@ func TestScanStaysOnItsFileSystem(t *testing.T) {
 func TestScanLeavesDevices(t *testing.T) {
 	root := plant(t)
 	if err := unix.Mknod(root+"/device", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
-		t.Skip("needs the right to make a device: ", err)
+		t.Skip("skipped: needs the right to make a device: ", err)
 	}
 	tree := scan(t, Scan{Root: root, Include: []string{"*"}})
 	if want := []Left{{"device", "a device"}}; len(tree.Files) != 0 || !slices.Equal(tree.Left, want) {

@@ -276,7 +276,7 @@ func TestScanLeavesOut(t *testing.T) {
 
 func TestScanAudience(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("needs root to give files away")
+		t.Skip("skipped: needs root to give files away")
 	}
 	root := plant(t, "o", "g", "n", "other group", "other group o", "owner", "strange")
 	modes := map[string]os.FileMode{"o": 0o604, "g": 0o640, "n": 0o600, "other group": 0o640, "other group o": 0o644, "owner": 0o400, "strange": 0o400}

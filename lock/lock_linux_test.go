@@ -216,7 +216,7 @@ func TestReplacedByLinkWhileWaiting(t *testing.T) {
 func TestDevice(t *testing.T) {
 	path := lockPath(t)
 	if err := unix.Mknod(path, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))); err != nil {
-		t.Skip("cannot make a device here: ", err)
+		t.Skip("skipped: cannot make a device here: ", err)
 	}
 	refused(t, path, "a device, not a regular file")
 }
@@ -224,7 +224,7 @@ func TestDevice(t *testing.T) {
 func TestReadOnlyFileSystem(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("none", dir, "tmpfs", unix.MS_RDONLY, ""); err != nil {
-		t.Skip("cannot mount here: ", err)
+		t.Skip("skipped: cannot mount here: ", err)
 	}
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 	refused(t, filepath.Join(dir, "lock"), "read-only file system")
@@ -234,10 +234,10 @@ func TestReadOnlyFileSystem(t *testing.T) {
 func TestUnsupportedForReal(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
-		t.Skip("strace is not installed")
+		t.Skip("skipped: strace is not installed")
 	}
 	if out, err := exec.Command(strace, "-o/dev/null", "true").CombinedOutput(); err != nil {
-		t.Skipf("strace may not trace here: %v: %s", err, out)
+		t.Skipf("skipped: strace may not trace here: %v: %s", err, out)
 	}
 	for _, errno := range []string{"ENOLCK", "ENOSYS", "EOPNOTSUPP"} {
 		t.Run(errno, func(t *testing.T) {
@@ -352,7 +352,7 @@ func TestHolderOnOverlay(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := unix.Mount(kind, at, kind, 0, opts); err != nil {
-			t.Skip("cannot mount here: ", err)
+			t.Skip("skipped: cannot mount here: ", err)
 		}
 		t.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
 	}

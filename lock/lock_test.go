@@ -207,7 +207,7 @@ func TestModeLeftAlone(t *testing.T) {
 	for name, prepare := range setup {
 		t.Run(name, func(t *testing.T) {
 			if name == "another's" && os.Geteuid() != 0 {
-				t.Skip("only root can give a file away")
+				t.Skip("skipped: only root can give a file away")
 			}
 			path := lockPath(t)
 			if err := os.WriteFile(path, nil, 0o640); err != nil {
@@ -229,7 +229,7 @@ const nobody = 65533
 
 func TestUnprivileged(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can start a process of another user")
+		t.Skip("skipped: only root can start a process of another user")
 	}
 	// The user must reach the file, so that nothing but its mode keeps him out.
 	dir := t.TempDir()
@@ -298,7 +298,7 @@ func TestNotRegular(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.name == "read-only" && os.Geteuid() == 0 {
-				t.Skip("root may open any file; see TestUnprivileged")
+				t.Skip("skipped: root may open any file; see TestUnprivileged")
 			}
 			path := lockPath(t)
 			if err := tt.make(path); err != nil {

@@ -116,7 +116,7 @@ func copyFile(from, to string) error {
 func slow(t *testing.T) {
 	t.Helper()
 	if os.Getenv("SYSCACHE_SUITES") != "1" {
-		t.Skip("slow: runs with SYSCACHE_SUITES=1")
+		t.Skip("skipped: slow: runs with SYSCACHE_SUITES=1")
 	}
 }
 
