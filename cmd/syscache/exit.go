@@ -78,6 +78,7 @@ func (a *app) tell(err error) {
 // hint returns what to do about err.
 func hint(err error) string {
 	var read *syscache.Error
+	var hinted *refresh.HintedError
 	var config *refresh.ConfigError
 	var build *refresh.BuildError
 	var held *lock.HeldError
@@ -87,6 +88,8 @@ func hint(err error) string {
 		return "" // whoever pressed Ctrl-C knows
 	case errors.As(err, &read):
 		return read.Hint
+	case errors.As(err, &hinted):
+		return hinted.Hint
 	case errors.As(err, &config):
 		return config.Hint
 	case errors.As(err, &build):

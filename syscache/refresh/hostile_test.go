@@ -127,7 +127,9 @@ func TestBuilderThatOthersCanWrite(t *testing.T) {
 		if err := spoil(root + "/" + c.Command[0]); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := in.Refresh(t.Context(), "c", &Options{Force: true}); err == nil || !strings.Contains(err.Error(), "everyone can write") {
+		_, err := in.Refresh(t.Context(), "c", &Options{Force: true})
+		var hinted *HintedError
+		if !errors.As(err, &hinted) || !strings.Contains(err.Error(), "everyone can write") || !strings.Contains(hinted.Hint, "chmod go-w") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -137,7 +137,10 @@ func (r *refresher) recipeParts(ctx context.Context, s *snapshot, known *hashing
 	}
 	for _, p := range under {
 		if !slices.ContainsFunc(s.recipe.Files, func(f hashing.File) bool { ok, _ := doublestar.Match(p, f.Path); return ok }) {
-			return nil, fmt.Errorf("refresh %s: recipe %s matches no file", r.c.Name, p)
+			return nil, &HintedError{
+				fmt.Errorf("refresh %s: recipe %s matches no file", r.c.Name, p),
+				"correct the pattern, or restore the file: a change of what it names could not be noticed",
+			}
 		}
 	}
 	for _, pattern := range absolute {

@@ -22,20 +22,21 @@ func (r *refresher) prepare() error {
 	dirs := r.dir + "/" + format.Generations
 	err := r.owner.checkPath(r.root, dirs)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = r.makeDirs(dirs); err == nil {
-			err = r.owner.checkPath(r.root, dirs)
+		if err := r.makeDirs(dirs); err != nil {
+			return fmt.Errorf("refresh %s: %w", r.c.Name, err)
 		}
+		err = r.owner.checkPath(r.root, dirs)
 	}
 	if err == nil {
 		err = r.owner.checkPath(r.root, r.dir) // strictly, as the last of its path
 	}
 	if err == nil {
-		err = r.foreign(r.c.Name)
-	}
-	if err == nil {
 		err = r.checkCommand()
 	}
 	if err != nil {
+		return &HintedError{fmt.Errorf("refresh %s: %w", r.c.Name, err), trustHint(r.root)}
+	}
+	if err := r.foreign(r.c.Name); err != nil {
 		return fmt.Errorf("refresh %s: %w", r.c.Name, err)
 	}
 	return nil

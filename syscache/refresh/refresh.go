@@ -104,6 +104,18 @@ type refresher struct {
 // published state.
 var errOvertaken = errors.New("overtaken")
 
+// A HintedError is an error with what to do about it.
+type HintedError struct {
+	Err  error
+	Hint string
+}
+
+// Error returns one line without the hint.
+func (e *HintedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns e.Err.
+func (e *HintedError) Unwrap() error { return e.Err }
+
 func overtaken(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", errOvertaken, fmt.Sprintf(format, args...))
 }
@@ -127,7 +139,10 @@ func (r *refresher) run(ctx context.Context) (Result, error) {
 		}
 	}
 	if errors.Is(err, errOvertaken) {
-		err = fmt.Errorf("%s: %d attempts were %w", r.c.Name, attempts, err)
+		err = &HintedError{
+			fmt.Errorf("%s: %d attempts were %w", r.c.Name, attempts, err),
+			"refresh when the install is quiet, or leave what changes all the time out of its inputs: exclude",
+		}
 	}
 	if ctx.Err() == nil { // else it was not the cache that failed
 		r.recordFailure(err)
