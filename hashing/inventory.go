@@ -100,18 +100,18 @@ func DecodeInventory(b []byte) (*Inventory, error) {
 	if len(b) > math.MaxUint32 || crc32.ChecksumIEEE(body) != binary.LittleEndian.Uint32(b[len(body):]) {
 		return nil, errors.New("inventory: wrong checksum")
 	}
-	c := cursor{b: body[len(inventoryMagic):]}
-	if version := c.u32(); version != inventoryVersion {
+	c := format.Cursor{Rest: body[len(inventoryMagic):]}
+	if version := c.U32(); version != inventoryVersion {
 		return nil, fmt.Errorf("inventory: version %d, want %d", version, inventoryVersion)
 	}
-	n := c.u32()
+	n := c.U32()
 	last := ""
 	for range n {
-		path := c.bytes(int(c.u16()))
-		id := c.bytes(format.IdentitySize)
-		c.hash()
+		path := c.Bytes(int(c.U16()))
+		id := c.Bytes(format.IdentitySize)
+		c.Hash()
 		switch {
-		case c.bad:
+		case c.Bad:
 			return nil, errors.New("inventory: lengths do not add up")
 		case !format.ValidPath(string(path)) || string(path) <= last:
 			return nil, fmt.Errorf("inventory: path %q", path)
@@ -120,7 +120,7 @@ func DecodeInventory(b []byte) (*Inventory, error) {
 		}
 		last = string(path)
 	}
-	if len(c.b) != 0 {
+	if len(c.Rest) != 0 {
 		return nil, errors.New("inventory: lengths do not add up")
 	}
 	v := &Inventory{encoded: b, count: int(n)}

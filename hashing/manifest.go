@@ -175,37 +175,37 @@ func (m *Manifest) encode(put func(piece []byte)) {
 
 // DecodeManifest decodes what Encode returns, and nothing else.
 func DecodeManifest(b []byte) (*Manifest, error) {
-	c := cursor{b: b}
-	if string(c.bytes(len(manifestMagic))) != manifestMagic {
+	c := format.Cursor{Rest: b}
+	if string(c.Bytes(len(manifestMagic))) != manifestMagic {
 		return nil, errors.New("manifest: wrong magic")
 	}
-	if v := c.u32(); v != manifestVersion {
+	if v := c.U32(); v != manifestVersion {
 		return nil, fmt.Errorf("manifest: version %d, want %d", v, manifestVersion)
 	}
 	// A count is believed only as far as the bytes can bear it out: it
 	// decides what is allocated.
 	m := &Manifest{}
-	n := c.u32()
-	if int64(n) > int64(len(c.b)/minPart) {
-		return nil, fmt.Errorf("manifest: %d recipe parts in %d bytes", n, len(c.b))
+	n := c.U32()
+	if int64(n) > int64(len(c.Rest)/minPart) {
+		return nil, fmt.Errorf("manifest: %d recipe parts in %d bytes", n, len(c.Rest))
 	}
 	if n > 0 {
 		m.Recipe = make([]Part, n)
 	}
 	for i := range m.Recipe {
-		m.Recipe[i] = Part{Label: c.name(), Digest: c.hash()}
+		m.Recipe[i] = Part{Label: c.Str16(), Digest: c.Hash()}
 	}
-	n = c.u32()
-	if int64(n) > int64(len(c.b)/minInput) {
-		return nil, fmt.Errorf("manifest: %d inputs in %d bytes", n, len(c.b))
+	n = c.U32()
+	if int64(n) > int64(len(c.Rest)/minInput) {
+		return nil, fmt.Errorf("manifest: %d inputs in %d bytes", n, len(c.Rest))
 	}
 	if n > 0 {
 		m.Inputs = make([]Input, n)
 	}
 	for i := range m.Inputs {
-		m.Inputs[i] = Input{Path: c.name(), Type: Type(c.u8()), Mode: c.u16(), Size: c.u64(), Digest: c.hash()}
+		m.Inputs[i] = Input{Path: c.Str16(), Type: Type(c.U8()), Mode: c.U16(), Size: c.U64(), Digest: c.Hash()}
 	}
-	if c.bad || len(c.b) != 0 {
+	if c.Bad || len(c.Rest) != 0 {
 		return nil, errors.New("manifest: lengths do not add up")
 	}
 	if err := m.Check(); err != nil {
@@ -216,40 +216,4 @@ func DecodeManifest(b []byte) (*Manifest, error) {
 
 func appendName(b []byte, name string) []byte {
 	return append(binary.LittleEndian.AppendUint16(b, uint16(len(name))), name...)
-}
-
-// A cursor takes fields from the front of b. Once one is not there, bad is set
-// and all that follow are zero.
-type cursor struct {
-	b   []byte
-	bad bool
-}
-
-func (c *cursor) bytes(n int) []byte {
-	if n > len(c.b) {
-		c.bad, c.b = true, nil
-		return nil
-	}
-	f := c.b[:n:n]
-	c.b = c.b[n:]
-	return f
-}
-
-// number takes a little-endian integer of n bytes.
-func (c *cursor) number(n int) (v uint64) {
-	for i, x := range c.bytes(n) {
-		v |= uint64(x) << (8 * i)
-	}
-	return v
-}
-
-func (c *cursor) u8() uint8    { return uint8(c.number(1)) }
-func (c *cursor) u16() uint16  { return uint16(c.number(2)) }
-func (c *cursor) u32() uint32  { return uint32(c.number(4)) }
-func (c *cursor) u64() uint64  { return c.number(8) }
-func (c *cursor) name() string { return string(c.bytes(int(c.u16()))) }
-
-func (c *cursor) hash() (d Digest) {
-	copy(d[:], c.bytes(len(d)))
-	return d
 }

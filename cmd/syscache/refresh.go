@@ -77,7 +77,7 @@ func (a *app) refresh(ctx context.Context, names []string, o refresh.Options) er
 		_, err := in.InvalidateUndeclared()
 		return err
 	case err != nil:
-		return a.invalidatedAll(err)
+		return a.unreadable(err)
 	}
 	if len(names) == 0 {
 		names = in.Names()
@@ -144,9 +144,9 @@ func (a *app) hookFailed(in *refresh.Install, name string, err error) {
 	fmt.Fprintln(a.stderr, "syscache: "+oneLine(err.Error())+"; "+then)
 }
 
-// invalidatedAll is for a hook that cannot even read the configuration: what
+// unreadable is for a hook that cannot even read the configuration: what
 // is there is no longer to be believed.
-func (a *app) invalidatedAll(cause error) error {
+func (a *app) unreadable(cause error) error {
 	if !a.hook {
 		return cause
 	}

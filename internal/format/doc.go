@@ -56,65 +56,72 @@ func checkVersion(v uint32) error {
 	return nil
 }
 
-// A cursor takes fields off the front of a byte slice. The first field that
-// is not wholly there sets bad, and everything after it is zero.
-type cursor struct {
-	b   []byte
-	bad bool
+// A Cursor takes fields off the front of Rest. The first that is not wholly
+// there sets Bad, and everything from it on is zero.
+type Cursor struct {
+	Rest []byte
+	Bad  bool
 }
 
-func (c *cursor) bytes(n int) []byte {
-	if n < 0 || n > len(c.b) {
-		c.bad, c.b = true, nil
+// Bytes takes n bytes, nil if they are not there. They are those of Rest.
+func (c *Cursor) Bytes(n int) []byte {
+	if n < 0 || n > len(c.Rest) {
+		c.Bad, c.Rest = true, nil
 		return nil
 	}
-	f := c.b[:n:n]
-	c.b = c.b[n:]
+	f := c.Rest[:n:n]
+	c.Rest = c.Rest[n:]
 	return f
 }
 
-func (c *cursor) u8() uint8 {
-	if f := c.bytes(1); f != nil {
+// U8 takes an integer of 8 bits.
+func (c *Cursor) U8() uint8 {
+	if f := c.Bytes(1); f != nil {
 		return f[0]
 	}
 	return 0
 }
 
-func (c *cursor) u16() uint16 {
-	if f := c.bytes(2); f != nil {
+// U16 takes an integer of 16 bits.
+func (c *Cursor) U16() uint16 {
+	if f := c.Bytes(2); f != nil {
 		return le.Uint16(f)
 	}
 	return 0
 }
 
-func (c *cursor) u32() uint32 {
-	if f := c.bytes(4); f != nil {
+// U32 takes an integer of 32 bits.
+func (c *Cursor) U32() uint32 {
+	if f := c.Bytes(4); f != nil {
 		return le.Uint32(f)
 	}
 	return 0
 }
 
-func (c *cursor) u64() uint64 {
-	if f := c.bytes(8); f != nil {
+// U64 takes an integer of 64 bits.
+func (c *Cursor) U64() uint64 {
+	if f := c.Bytes(8); f != nil {
 		return le.Uint64(f)
 	}
 	return 0
 }
 
-func (c *cursor) hash() (h [32]byte) {
-	copy(h[:], c.bytes(len(h)))
+// Hash takes a digest or a key.
+func (c *Cursor) Hash() (h [32]byte) {
+	copy(h[:], c.Bytes(len(h)))
 	return h
 }
 
-func (c *cursor) identity() Identity {
-	if f := c.bytes(IdentitySize); f != nil {
+// Identity takes an Identity.
+func (c *Cursor) Identity() Identity {
+	if f := c.Bytes(IdentitySize); f != nil {
 		return DecodeIdentity(f)
 	}
 	return Identity{}
 }
 
-// str16 takes a string with a u16 length before it.
-func (c *cursor) str16() string { return string(c.bytes(int(c.u16()))) }
+// Str16 takes a string with its length, 16 bits, before it.
+func (c *Cursor) Str16() string { return string(c.Bytes(int(c.U16()))) }
 
 func appendStr16(b []byte, s string) []byte {
 	return append(le.AppendUint16(b, uint16(len(s))), s...)

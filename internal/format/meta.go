@@ -59,36 +59,36 @@ func DecodeMeta(b []byte) (*GenerationMeta, error) {
 	if len(b) < magicLen+8 || Checksum(b[:len(b)-4]) != le.Uint32(b[len(b)-4:]) {
 		return nil, corrupt("meta checksum")
 	}
-	c := cursor{b: b[magicLen : len(b)-4]}
-	if v := c.u32(); v != Version { // the pointer's speaks for all that it names
+	c := Cursor{Rest: b[magicLen : len(b)-4]}
+	if v := c.U32(); v != Version { // the pointer's speaks for all that it names
 		return nil, corrupt("meta of format version %d", v)
 	}
-	m := &GenerationMeta{Kind: Kind(c.u8())}
-	zeros := string(c.bytes(3))
-	m.Key, m.Manifest = c.hash(), c.hash()
-	m.Rows = c.u64()
-	for range c.u32() {
+	m := &GenerationMeta{Kind: Kind(c.U8())}
+	zeros := string(c.Bytes(3))
+	m.Key, m.Manifest = c.Hash(), c.Hash()
+	m.Rows = c.U64()
+	for range c.U32() {
 		o := c.output()
-		if c.bad || !o.valid() || len(m.Outputs) > 0 && o.Path <= m.Outputs[len(m.Outputs)-1].Path {
+		if c.Bad || !o.valid() || len(m.Outputs) > 0 && o.Path <= m.Outputs[len(m.Outputs)-1].Path {
 			return nil, corrupt("meta outputs")
 		}
 		m.Outputs = append(m.Outputs, o)
 	}
-	if c.bad || len(c.b) != 0 || zeros != "\x00\x00\x00" || m.Kind != KindTable && m.Kind != KindFiles {
+	if c.Bad || len(c.Rest) != 0 || zeros != "\x00\x00\x00" || m.Kind != KindTable && m.Kind != KindFiles {
 		return nil, corrupt("meta structure")
 	}
 	return m, nil
 }
 
-func (c *cursor) output() (o Output) {
-	o.Type = OutputType(c.u8())
-	if c.u8() != 0 {
-		c.bad = true
+func (c *Cursor) output() (o Output) {
+	o.Type = OutputType(c.U8())
+	if c.U8() != 0 {
+		c.Bad = true
 	}
-	o.Mode = c.u16()
-	o.Size = c.u64()
-	o.Digest = c.hash()
-	o.Path = c.str16()
+	o.Mode = c.U16()
+	o.Size = c.U64()
+	o.Digest = c.Hash()
+	o.Path = c.Str16()
 	return o
 }
 

@@ -122,15 +122,15 @@ func DecodePointer(b []byte) (*Pointer, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := cursor{b: header[16 : len(header)-4]}
-	p := &Pointer{Kind: Kind(c.u8())}
-	flags := c.u8()
-	witnesses := int(c.u16())
-	reserved := c.u32()
-	p.TableSize = c.u64()
-	stats := c.u64()
-	p.Key, p.Meta = c.hash(), c.hash()
-	p.Cache, p.Root = c.str16(), c.str16()
+	c := Cursor{Rest: header[16 : len(header)-4]}
+	p := &Pointer{Kind: Kind(c.U8())}
+	flags := c.U8()
+	witnesses := int(c.U16())
+	reserved := c.U32()
+	p.TableSize = c.U64()
+	stats := c.U64()
+	p.Key, p.Meta = c.Hash(), c.Hash()
+	p.Cache, p.Root = c.Str16(), c.Str16()
 	for range witnesses {
 		w, err := c.witness()
 		if err != nil {
@@ -141,7 +141,7 @@ func DecodePointer(b []byte) (*Pointer, error) {
 	p.Stats = b[len(header):]
 	p.HasStats = flags&flagStats != 0
 	switch {
-	case c.bad || len(c.b) != 0:
+	case c.Bad || len(c.Rest) != 0:
 		return nil, corrupt("lengths in the header do not add up")
 	case p.Kind != KindTable && p.Kind != KindFiles:
 		return nil, corrupt("unknown %v", p.Kind)
@@ -185,19 +185,19 @@ func pointerHeader(b []byte) ([]byte, error) {
 	return header, nil
 }
 
-func (c *cursor) witness() (w Witness, err error) {
-	w.Type = WitnessType(c.u8())
-	flags := c.u8()
-	w.Path = c.str16()
+func (c *Cursor) witness() (w Witness, err error) {
+	w.Type = WitnessType(c.U8())
+	flags := c.U8()
+	w.Path = c.Str16()
 	switch w.Type {
 	case WitnessFile, WitnessDir, WitnessSymlink:
-		w.Identity, w.Digest = c.hash(), c.hash()
+		w.Identity, w.Digest = c.Hash(), c.Hash()
 	case WitnessAbsent:
 	default:
 		return w, corrupt("unknown witness type %d", w.Type)
 	}
 	switch {
-	case c.bad:
+	case c.Bad:
 		return w, corrupt("lengths in the header do not add up")
 	case flags&^flagIdentity != 0 || (flags != 0) != (w.Identity != [IdentitySize]byte{}):
 		return w, corrupt("witness flags %d", flags)

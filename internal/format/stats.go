@@ -51,8 +51,8 @@ func EncodeStats(dirs []StatDir) Stats {
 // Counts returns the number of directories and files that s lists. It does
 // not verify s.
 func (s Stats) Counts() (dirs, files int) {
-	c := cursor{b: s}
-	return int(c.u32()), int(c.u32())
+	c := Cursor{Rest: s}
+	return int(c.U32()), int(c.U32())
 }
 
 // Check returns nil if s is whole, else why it is corrupt.
@@ -74,8 +74,8 @@ func (s Stats) All() iter.Seq2[StatDir, error] {
 			yield(StatDir{}, corrupt("stat section checksum"))
 			return
 		}
-		c := cursor{b: s[:len(s)-4]}
-		dirs, files := c.u32(), c.u32()
+		c := Cursor{Rest: s[:len(s)-4]}
+		dirs, files := c.U32(), c.U32()
 		var d StatDir
 		last := ""
 		for i := range dirs {
@@ -89,7 +89,7 @@ func (s Stats) All() iter.Seq2[StatDir, error] {
 				return
 			}
 		}
-		if files != 0 || len(c.b) != 0 {
+		if files != 0 || len(c.Rest) != 0 {
 			yield(StatDir{}, corrupt("stat section structure"))
 		}
 	}
@@ -97,20 +97,20 @@ func (s Stats) All() iter.Seq2[StatDir, error] {
 
 // statDir reads the next directory into d, of whose files at most most may
 // be left; it returns how many it has.
-func (c *cursor) statDir(d *StatDir, most uint32) (files uint32, ok bool) {
-	d.Path = c.str16()
-	check := c.u8()
+func (c *Cursor) statDir(d *StatDir, most uint32) (files uint32, ok bool) {
+	d.Path = c.Str16()
+	check := c.U8()
 	d.Check = check == 1
-	d.ID = c.identity()
-	n := c.u32()
-	if c.bad || check > 1 || n > most || !validStatPath(d.Path) || !d.Check && d.ID != (Identity{}) {
+	d.ID = c.Identity()
+	n := c.U32()
+	if c.Bad || check > 1 || n > most || !validStatPath(d.Path) || !d.Check && d.ID != (Identity{}) {
 		return 0, false
 	}
 	d.Files = d.Files[:0]
 	for range n {
-		name := string(c.bytes(int(c.u8())))
-		id := c.identity()
-		if c.bad || !validName(name) || len(d.Files) > 0 && name <= d.Files[len(d.Files)-1].Name {
+		name := string(c.Bytes(int(c.U8())))
+		id := c.Identity()
+		if c.Bad || !validName(name) || len(d.Files) > 0 && name <= d.Files[len(d.Files)-1].Name {
 			return 0, false
 		}
 		d.Files = append(d.Files, StatFile{name, id})

@@ -97,17 +97,17 @@ func DecodeTableHeader(b []byte, size uint64) (h TableHeader, err error) {
 	if Checksum(b[:TableHeaderSize-4]) != le.Uint32(b[TableHeaderSize-4:]) {
 		return h, corrupt("table header checksum")
 	}
-	c := cursor{b: b[magicLen:]}
-	if v := c.u32(); v != Version { // the pointer's speaks for all that it names
+	c := Cursor{Rest: b[magicLen:]}
+	if v := c.U32(); v != Version { // the pointer's speaks for all that it names
 		return h, corrupt("table of format version %d", v)
 	}
-	length := c.u32()
-	h.Key = c.hash()
-	whole := c.u64()
-	h.Rows, h.RowsEnd, h.Homes, h.Slots = c.u64(), c.u64(), c.u64(), c.u64()
-	h.MaxDisplacement = c.u32()
-	stride := c.u32()
-	zeros := c.bytes(28)
+	length := c.U32()
+	h.Key = c.Hash()
+	whole := c.U64()
+	h.Rows, h.RowsEnd, h.Homes, h.Slots = c.U64(), c.U64(), c.U64(), c.U64()
+	h.MaxDisplacement = c.U32()
+	stride := c.U32()
+	zeros := c.Bytes(28)
 	switch {
 	case length != TableHeaderSize || stride != RowsPerOrder || !allZero(zeros):
 		return h, corrupt("table header")

@@ -172,11 +172,11 @@ func (r *refresher) attempt(ctx context.Context) (Result, error) {
 	}
 	r.saveInventory()
 	if !r.force {
-		if p := r.unchanged(before, s); p != nil {
+		if g := r.unchanged(before, s); g != nil {
 			if !r.stillCurrent(before) {
 				return Result{}, overtaken("it was invalidated meanwhile")
 			}
-			return r.result(Unchanged, s, p), nil
+			return result(Unchanged, s, g), nil
 		}
 	}
 	if before != nil {
@@ -195,8 +195,7 @@ func (r *refresher) attempt(ctx context.Context) (Result, error) {
 		}
 		outcome = Built
 	}
-	p := r.pointer(s, g)
-	if err := r.publish(p); err != nil {
+	if err := r.publish(r.pointer(s, g)); err != nil {
 		if g.installed && errors.Is(err, errOvertaken) {
 			// Whoever invalidated meant this build, and it must not be found
 			// and believed by the next refresh.
@@ -205,7 +204,7 @@ func (r *refresher) attempt(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	r.warnUncertified(s)
-	return r.result(outcome, s, p), nil
+	return result(outcome, s, g), nil
 }
 
 // rebuild builds the generation of s, and returns it with a snapshot that was
@@ -272,9 +271,9 @@ func (r *refresher) stillCurrent(before *published) bool {
 	return err == nil && format.IdentityOf(&st) == before.id
 }
 
-// unchanged returns the present pointer if it is, byte for byte, the one that
-// would be published now, and its generation is there.
-func (r *refresher) unchanged(before *published, s *snapshot) *format.Pointer {
+// unchanged returns the published generation if the present pointer is, byte for
+// byte, the one that would be published now, and the generation is there.
+func (r *refresher) unchanged(before *published, s *snapshot) *generation {
 	if before == nil || before.pointer == nil || before.pointer.Key != s.key {
 		return nil
 	}
@@ -282,11 +281,10 @@ func (r *refresher) unchanged(before *published, s *snapshot) *format.Pointer {
 	if g == nil {
 		return nil
 	}
-	p := r.pointer(s, g)
-	if b, err := p.Encode(); err != nil || !bytes.Equal(b, before.bytes) {
+	if b, err := r.pointer(s, g).Encode(); err != nil || !bytes.Equal(b, before.bytes) {
 		return nil
 	}
-	return p
+	return g
 }
 
 // pointer returns the pointer that certifies g with s.
@@ -311,13 +309,10 @@ func (r *refresher) pointer(s *snapshot, g *generation) *format.Pointer {
 	return p
 }
 
-func (r *refresher) result(o Outcome, s *snapshot, p *format.Pointer) Result {
-	res := Result{Outcome: o, Key: s.key, Inputs: len(s.manifest.Inputs), Hashed: s.hashed}
-	if g := r.present(p.Key); g != nil {
-		res.Rows = g.meta.Rows
-		for _, o := range g.meta.Outputs {
-			res.Bytes += o.Size
-		}
+func result(o Outcome, s *snapshot, g *generation) Result {
+	res := Result{Outcome: o, Key: s.key, Inputs: len(s.manifest.Inputs), Hashed: s.hashed, Rows: g.meta.Rows}
+	for _, out := range g.meta.Outputs {
+		res.Bytes += out.Size
 	}
 	return res
 }
