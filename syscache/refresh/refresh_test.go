@@ -158,7 +158,7 @@ func TestRecipe(t *testing.T) {
 	c.BuildVersion = "2"
 	check("a function's version", c)
 	in := load(t, root, Cache{Recipe: []string{filepath.Dir(outside) + "/none*"}})
-	if _, err := in.Refresh(t.Context(), "c", nil); err == nil || !strings.Contains(err.Error(), "it matches no file") {
+	if _, err := in.Refresh(t.Context(), "c", nil); err == nil || !strings.Contains(err.Error(), "matches no file") {
 		t.Error(err)
 	}
 }

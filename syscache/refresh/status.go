@@ -19,7 +19,7 @@ type Status struct {
 	Generation syscache.Key // zero if there is none
 	Rows       int
 	Witness    string   // what certifies it, in words
-	Declared   bool     // by the configuration that was loaded
+	Declared   bool     // by the configuration that was loaded, be it with a mistake
 	Failure    *Failure // of the last refresh; nil also where we may not read it
 }
 
@@ -28,7 +28,7 @@ type Status struct {
 func (in *Install) Status(cache string) Status {
 	s := Status{Cache: cache}
 	_, err := in.cache(cache)
-	s.Declared = err == nil
+	s.Declared = !errors.Is(err, ErrUndeclared)
 	r, err := syscache.Open(in.root, cache, in.readOptions(false))
 	s.Err = err
 	if err != nil {
@@ -51,6 +51,12 @@ func (in *Install) Status(cache string) Status {
 func (in *Install) Statuses() ([]Status, error) {
 	there, err := in.built()
 	names := append(in.Names(), there...)
+	for _, source := range in.sources {
+		for i := range source.caches {
+			names = append(names, source.caches[i].Name)
+		}
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return !format.ValidCacheName(name) })
 	slices.Sort(names)
 	var all []Status
 	for _, name := range slices.Compact(names) {
