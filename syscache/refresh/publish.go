@@ -121,6 +121,31 @@ func (r *refresher) publish(p *format.Pointer) error {
 	return r.disk.SyncDir(r.dir)
 }
 
+// linkLatest keeps the link latest where g's files are, or keeps there none.
+// It is moved before a generation is collected: it never leads nowhere.
+func (r *refresher) linkLatest(g *generation) error {
+	link := r.dir + "/" + format.Latest
+	have, err := os.Readlink(link)
+	if !r.c.Latest {
+		if err != nil {
+			return nil
+		}
+		return ignoreNotExist(r.disk.Remove(link))
+	}
+	want, err := filepath.Rel(r.dir, g.dir+"/"+format.Files)
+	if err != nil || have == want {
+		return err
+	}
+	tmp := r.dir + "/" + randomName(format.ScratchPrefix)
+	if err := r.disk.Symlink(want, tmp); err != nil {
+		return err
+	}
+	if err := r.disk.Rename(tmp, link); err != nil {
+		return errors.Join(err, r.disk.Remove(tmp))
+	}
+	return r.disk.SyncDir(r.dir)
+}
+
 // markStale takes the pointer from readers, durably. A rename needs no space
 // on a full disk.
 func (r *refresher) markStale(before *published) error {
@@ -225,8 +250,9 @@ func invalidate(d disk, dir string) error {
 	return markStale(d, dir)
 }
 
-// InvalidateUndeclared invalidates every cache in the cache_dir that is not
-// declared any more, and returns their names.
+// InvalidateUndeclared invalidates every cache in the cache_dir that the
+// configuration declared and declares no more, and returns their names. Those
+// that programs declare are theirs to invalidate.
 func (in *Install) InvalidateUndeclared() ([]string, error) {
 	var gone []string
 	names, err := in.built()
@@ -237,7 +263,8 @@ func (in *Install) InvalidateUndeclared() ([]string, error) {
 		if _, e := os.Lstat(in.cacheDir + "/" + name + "/" + format.Current); e != nil {
 			continue
 		}
-		if in.foreign(name) == nil {
+		ref := &refresher{Install: in, dir: in.cacheDir + "/" + name}
+		if in.foreign(name) == nil && !ref.readState().Program {
 			gone = append(gone, name)
 			err = errors.Join(err, in.Invalidate(name))
 		}

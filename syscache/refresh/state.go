@@ -19,6 +19,9 @@ type state struct {
 	// not the published one.
 	Retired map[string]int64 `json:"retired,omitempty"`
 	Failure *Failure         `json:"failure,omitempty"`
+	// Program says that a program declared the cache, not the configuration,
+	// which can then not tell that it is gone.
+	Program bool `json:"program,omitempty"`
 }
 
 // A Failure is why the last refresh failed.
@@ -86,17 +89,20 @@ func (r *refresher) saveInventory() {
 	}
 }
 
-// tidy is what follows a refresh that succeeded: key is the generation that is
+// tidy is what follows a refresh that succeeded: g is the generation that is
 // published. Where there is nothing to do it writes nothing.
-func (r *refresher) tidy(key syscache.Key) error {
+func (r *refresher) tidy(g *generation) error {
+	if err := r.linkLatest(g); err != nil {
+		return err
+	}
 	if err := ignoreNotExist(lstatAndRemove(r.disk, r.dir+"/"+format.Stale)); err != nil {
 		return err
 	}
-	retired, err := r.collect(key)
+	retired, err := r.collect(g.meta.Key)
 	if err != nil {
 		return err
 	}
-	r.saveState(state{Retired: retired})
+	r.saveState(state{Retired: retired, Program: r.c.file == "" && !r.unconfigured})
 	return nil
 }
 
