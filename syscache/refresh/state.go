@@ -43,10 +43,10 @@ func (r *refresher) readState() (s state) {
 }
 
 // saveState writes s if it is not what is there. Failing to is no failure of
-// the refresh.
+// the refresh. An image ships no memory of how it was made.
 func (r *refresher) saveState(s state) {
 	b, err := json.Marshal(s)
-	if err != nil {
+	if err != nil || r.image {
 		return
 	}
 	if old, err := readRegular(r.dir+"/"+format.State, nil); err == nil && bytes.Equal(old, b) {
@@ -84,6 +84,9 @@ func (r *refresher) inventory() *hashing.Inventory {
 // that are saved, so that the next refresh, even after a failure of this one,
 // need not read those files again.
 func (r *refresher) saveInventory() {
+	if r.image {
+		return
+	}
 	if b := r.known.Encode(); !bytes.Equal(b, r.saved) && r.replace(format.Inventory, b) == nil {
 		r.saved = b
 	}
@@ -128,7 +131,7 @@ func (r *refresher) collect(key syscache.Key) (map[string]int64, error) {
 		if !known || since > now() { // the clock was set back
 			since = now()
 		}
-		if now()-since < keep {
+		if now()-since < keep && !r.image { // nobody reads an image yet
 			retired[name] = since
 			continue
 		}
