@@ -85,6 +85,13 @@ func (d *faultyDisk) Chmod(path string, mode fs.FileMode) error {
 	return d.disk.Chmod(path, mode)
 }
 
+func (d *faultyDisk) Chown(path string, gid uint32) error {
+	if err := d.op("chown"); err != nil {
+		return err
+	}
+	return d.disk.Chown(path, gid)
+}
+
 func (d *faultyDisk) Remove(path string) error {
 	if err := d.op("remove"); err != nil {
 		return err

@@ -53,10 +53,26 @@ func (in *Install) makeDirs(dir string) error {
 	if errors.Is(err, fs.ErrExist) {
 		return nil // another refresher's
 	}
+	if err == nil && in.owner.shared {
+		err = in.joinGroup(dir)
+	}
 	if err != nil {
 		return err
 	}
 	return in.disk.SyncDir(filepath.Dir(dir))
+}
+
+// joinGroup makes a directory belong to the group that manages the install,
+// which below a directory without set-group-id it does not by itself.
+func (in *Install) joinGroup(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil || st.Gid == in.owner.gid {
+		return err
+	}
+	if err := in.disk.Chown(dir, in.owner.gid); err != nil {
+		return err
+	}
+	return in.disk.Chmod(dir, in.owner.dirMode())
 }
 
 // A token is a file that whoever invalidates removes: the refresher that then
@@ -353,6 +369,9 @@ func (r *refresher) replace(name string, b []byte) error {
 		return err
 	}
 	_, err = f.Write(b)
+	if r.owner.shared {
+		err = errors.Join(err, f.Chmod(0o640)) // the next refresh may be another maintainer's
+	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = r.disk.Rename(tmp, r.dir+"/"+name)
@@ -391,7 +410,10 @@ func (r *refresher) sweep() error {
 			return err
 		}
 		for _, name := range names {
-			if err := removeAll(r.disk, dir+"/"+name); err != nil {
+			err := removeAll(r.disk, dir+"/"+name)
+			if errors.Is(err, fs.ErrPermission) && r.owner.shared {
+				r.tell("%s/%s was left behind by another maintainer, whose builder made it so that only they can remove it", dir, name)
+			} else if err != nil {
 				return err
 			}
 		}
