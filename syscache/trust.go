@@ -14,8 +14,9 @@ const overflowID = 65534
 // owned by root and writable by its owner alone.
 type trust struct {
 	root     string
-	uids     []int // the caller's
-	internal bool  // the cache_dir lies in the root
+	uids     []int  // the caller's
+	cacheDir string // in which all that is checked lies
+	internal string // the same, relative to the root, if it is one of the two there
 
 	rootStat unix.Stat_t
 	rootErr  error
@@ -47,7 +48,7 @@ func (t *trust) owner(uid uint32) bool {
 			return true
 		}
 	}
-	if uid == overflowID && !t.internal {
+	if uid == overflowID && t.internal == "" {
 		return false
 	}
 	if st, err := t.stat(); err == nil && st.Uid == uid {
