@@ -150,7 +150,7 @@ type sight struct {
 // settled is how old a change must be so that a later one has another time:
 // longer than the coarsest granularity of a file system's clock, FAT's 2 s.
 // Until then, an inode number that is used again makes two files look the same.
-const settled = 2 * time.Second
+var settled = 2 * time.Second
 
 func (s *sight) saw(st *unix.Stat_t, at time.Time) {
 	s.dev, s.id = uint64(st.Dev), format.IdentityOf(st)
