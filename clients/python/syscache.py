@@ -661,7 +661,8 @@ class Reader:
             raise Corrupt(f"{_show(path)} is something else")
         if type != LINK:  # a link's own bits mean nothing
             self._trust(st, full, self._inside, is_type)
-            if st.st_mode & 0o777 != mode:
+            shared = 0o020 if type == DIRECTORY and self._shared_with(st.st_gid) else 0
+            if st.st_mode & 0o777 not in (mode, mode | shared):
                 raise Corrupt(f"{_show(path)} has mode {st.st_mode & 0o777:04o}, not {mode:04o}")
         now = self._table.file.sha256() if self._table else _content(full, st)
         if (st.st_size if type != DIRECTORY else 0) != size or now != digest:
