@@ -103,7 +103,7 @@ func hint(err error) string {
 	case errors.As(err, &usage):
 		return "see syscache --help"
 	case errors.Is(err, refresh.ErrNotOwner), errors.Is(err, fs.ErrPermission):
-		return "refresh and invalidate are for who may write the install: run it as its owner, or as root"
+		return "refresh, invalidate and init are for who may write the install: run it as its owner, or as root"
 	case errors.Is(err, syscall.EROFS):
 		return "keep the caches of a read-only install elsewhere: --cache-dir"
 	case strings.HasPrefix(err.Error(), "write /dev/stdout"):
