@@ -30,6 +30,7 @@ func (c *Cache) write(b *strings.Builder) {
 		{"Shows: ", c.Shows}, {"Does not show: ", c.Hides}, {"Costs each reader: ", c.Costs}, {"Commented out: ", c.Off},
 	} {
 		if part.text != "" {
+			b.WriteString("#\n")
 			comment(b, part.label+part.text)
 		}
 	}
@@ -47,21 +48,18 @@ func (c *Cache) write(b *strings.Builder) {
 	} else {
 		fmt.Fprintf(b, "%switness = %s\n", mark, list(c.Witness))
 	}
-	sketch := c.Sketch
-	if sketch == "" {
-		sketch = derive
-	}
-	for line := range strings.Lines(sketch) {
-		b.WriteString("# " + line)
+	b.WriteString(derive)
+	if c.Sketch != "" {
+		b.WriteString("#\n" + c.Sketch)
 	}
 }
 
-// derive is what stands below a cache that nothing is known to derive yet.
-const derive = `Until a command derives something, it is the built-in table of each file's
-type, size, mode and digest. The command prints {"key": "...", "value": ...}
-lines; recipe names what else decides the result.
-build   = ["libexec/derive"]
-recipe  = ["libexec/derive"]
+// derive stands below each cache: nothing is known yet that derives one.
+const derive = `# Until a command derives something it is the built-in table: type, size, mode
+# and digest of each file. A command prints {"key": "...", "value": ...} lines;
+# recipe names what else decides the result:
+# build   = ["libexec/derive"]
+# recipe  = ["libexec/derive"]
 `
 
 // width is where comments are broken.

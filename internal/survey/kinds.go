@@ -128,8 +128,9 @@ func dpkg(t *tree) *Cache {
 // itself stays as it is on a pull. git appends to a log that exists, whatever
 // core.logAllRefUpdates is.
 func git(t *tree) *Cache {
-	st := t.look(".git") // a file in a work tree whose repository is elsewhere
-	if st == nil || !isType(st, unix.S_IFREG) && t.look(".git/HEAD") == nil {
+	st := t.look(".git")
+	if st == nil || isType(st, unix.S_IFDIR) && t.lstat(".git/HEAD") == nil ||
+		!isType(st, unix.S_IFDIR) && !isType(st, unix.S_IFREG) { // a file: the repository is elsewhere
 		return nil
 	}
 	c := &Cache{Name: "git", Inputs: []string{"**"}, Exclude: []string{".git/**"}}
@@ -291,15 +292,15 @@ func spider(inputs, dirs []string) string {
 		paths[i] = `"$SYSCACHE_ROOT"/` + format.ShellQuote(dir)
 	}
 	command := lmod + ` -d "$SYSCACHE_OUT" -t "$SYSCACHE_OUT/timestamp" ` + strings.Join(paths, ":")
-	return `Lmod's own cache of them, made once for all users: correct the path of Lmod,
-and let lmodrc.lua name the directory and the timestamp in it. Of a hierarchy
-only what MODULEPATH begins with belongs on the command line.
-[cache.spider]
-kind    = "files"
-inputs  = ` + list(inputs) + `
-build   = ["/bin/sh", "-c", ` + quote(command) + `]
-env     = { PATH = "/usr/bin:/bin" }
-recipe  = [` + quote(lmod) + `]
+	return `# Lmod's own cache of them, made once for all users. Correct the path of Lmod,
+# and let lmodrc.lua name the directory and the timestamp in it. Of a hierarchy
+# only what MODULEPATH begins with belongs on the command line.
+# [cache.spider]
+# kind    = "files"
+# inputs  = ` + list(inputs) + `
+# build   = ["/bin/sh", "-c", ` + quote(command) + `]
+# env     = { PATH = "/usr/bin:/bin" }
+# recipe  = [` + quote(lmod) + `]
 `
 }
 

@@ -18,14 +18,14 @@ import (
 // A Cache is a proposed cache. Its texts are what stands beside it in the
 // configuration.
 type Cache struct {
-	Name             string
-	Inputs, Exclude  []string
-	Witness          []string // nil: every input
-	Found            string   // what it is proposed for
-	Shows, Hides     string   // which changes the witness shows, and which not
-	Costs            string   // what checking it costs a reader
-	Sketch           string   // what could derive something, "" for the usual
-	Off              string   // why it is only a comment, "" if it is not
+	Name            string
+	Inputs, Exclude []string
+	Witness         []string // nil: every input
+	Found           string   // what it is proposed for
+	Shows, Hides    string   // which changes the witness shows, and which not
+	Costs           string   // what checking it costs a reader
+	Sketch          string   // a further cache, as comment lines, or ""
+	Off             string   // why it is only a comment, "" if it is not
 }
 
 // Look returns what to propose for the root, the most specific first. There is

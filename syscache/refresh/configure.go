@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/syscache/syscache/internal/format"
 )
@@ -22,16 +23,29 @@ func WriteConfig(root string, text []byte) (string, error) {
 	if err := in.checkSelf(); err != nil {
 		return "", err
 	}
+	return in.writeConfig(text)
+}
+
+func (in *Install) writeConfig(text []byte) (string, error) {
 	file := format.Join(in.root, format.ConfigFile)
-	if err := in.configDir(filepath.Dir(file)); err != nil {
-		return "", err
+	dir := filepath.Dir(file)
+	err := in.owner.checkPath(in.root, dir)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
+		return "", &HintedError{err, trustHint(in.root)}
 	}
 	by, err := in.configuredBy()
 	if err == nil && by != "" {
 		err = configuredAlready(by)
 	}
+	if err == nil && missing {
+		err = in.makeDir(dir)
+	}
 	if err == nil {
 		err = in.linkNew(file, text)
+	}
+	if errors.Is(err, syscall.EROFS) {
+		err = &HintedError{err, "it belongs into the image that this is made from: see init --print"}
 	}
 	if err != nil {
 		return "", err
@@ -46,14 +60,13 @@ func configuredAlready(file string) error {
 	}
 }
 
-// configDir makes the directory of the configuration, unless it is there, and
-// refuses one that its reader would refuse.
-func (in *Install) configDir(dir string) error {
-	err := in.disk.Mkdir(dir, 0o755)
-	if err == nil {
-		err = in.disk.SyncDir(in.root)
+// makeDir makes the directory of the configuration. One that came in between
+// is another's init's.
+func (in *Install) makeDir(dir string) error {
+	if err := in.disk.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
 	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := in.disk.SyncDir(in.root); err != nil {
 		return err
 	}
 	if err := in.owner.checkPath(in.root, dir); err != nil {
