@@ -2,6 +2,7 @@ package survey
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -43,7 +44,7 @@ func python(t *tree) *Cache {
 		c.Shows += "And every transaction of conda or mamba: " + conda + " is written after its files."
 	}
 	c.Hides = "an edit in place below a package, nor one version installed over itself, nor code that lies elsewhere (pip install -e)." + atRefresh +
-		" Not while pip runs: what it writes after that could go unnoticed."
+		" And not while pip runs: what it still writes then could go unnoticed."
 	c.Costs = stats.cost()
 	return c
 }
@@ -97,7 +98,7 @@ func spack(t *tree) *Cache {
 			Witness: []string{index},
 			Found:   "Spack: the spec of every package that is installed.",
 			Shows:   "packages installed or removed: Spack writes the index after their files.",
-			Hides:   "what changes in a package's prefix without Spack." + atRefresh + " Not from a hook of Spack's: the index is written after most of them, and the refreshed cache would be stale at once.",
+			Hides:   "what changes in a package's prefix without Spack." + atRefresh + " And not from a hook of Spack's: the index is written after most of them, so the cache would be stale at once.",
 			Costs:   count{n: 1}.cost(),
 		}
 	}
@@ -138,7 +139,7 @@ func git(t *tree) *Cache {
 		c.Found = "A git work tree."
 		c.Witness = []string{".git/logs/HEAD"}
 		c.Shows = "a commit, pull, checkout or reset: git writes the log after the files. (.git/HEAD does not change on a pull.)"
-		c.Hides = "an uncommitted edit in the work tree." + atRefresh + " Not while a clone runs: git writes the log before its files."
+		c.Hides = "an uncommitted edit in the work tree." + atRefresh + " And not while a clone runs: it writes the log before the files."
 		c.Costs = count{n: 1}.cost()
 		return c
 	}
@@ -164,7 +165,7 @@ var lastly = []string{"MANIFEST", "install_manifest.txt", "share/*/MANIFEST", "R
 
 // plain proposes a table of all files, for a root in which nothing is known.
 func plain(t *tree) Cache {
-	c := Cache{Name: "files", Inputs: []string{"**"}, Found: "Nothing known was found: all files."}
+	c := Cache{Name: "files", Inputs: []string{"**"}, Found: "Nothing that init knows was found: all files."}
 	if t.root == "/" {
 		c.everyInput(count{maxFiles, true})
 		return c
@@ -183,7 +184,7 @@ func plain(t *tree) Cache {
 		c.Found += fmt.Sprintf(" %s is not what was written last: %s is newer. If the installer does write it last, it is the cheaper witness.", format.Show(last), format.Show(newer))
 	default:
 		c.Witness = []string{last}
-		c.Shows = "an install that writes " + format.Show(last) + ", and writes it last. Make sure that yours does; nothing here is newer."
+		c.Shows = "an install that writes " + format.Show(last) + ", and writes it last. Make sure that yours does: nothing that was looked at is newer, and that is all that is known."
 		c.Hides = "an edit that leaves it alone." + atRefresh
 		c.Costs = count{n: 1}.cost() + fmt.Sprintf(`. The default, witness = "inputs", shows every change and costs %s`, n.cost())
 	}
@@ -232,27 +233,38 @@ func modules(t *tree) *Cache {
 	return c
 }
 
+// notModules are directories that may have modulefiles somewhere below them,
+// but are no tree of them.
+var notModules = []string{
+	"bin", "boot", "dev", "etc", "home", "include", "lib", "lib64", "libexec", "media", "mnt", "opt", "proc", "root", "run",
+	"sbin", "share", "srv", "sys", "tmp", "usr", "var",
+}
+
 // moduleTrees returns the directories in which there are modulefiles.
 func (t *tree) moduleTrees() (dirs []string) {
 	const most = 16
-	candidates := []string{"share/modulefiles", "modules/all"}
+	candidates := []string{"modulefiles", "share/modulefiles", "modules/all"}
 	for _, name := range t.names("") {
-		if t.isDir(name) {
+		if !slices.Contains(notModules, name) && t.isDir(name) {
 			candidates = append(candidates, name)
 		}
 	}
 	for _, dir := range candidates {
-		_, ok := literal(dir)
-		if ok && len(dirs) < most && t.isDir(dir) && (dir == "modulefiles" || t.hasModule(dir)) {
+		within := func(d string) bool { return d == dir || strings.HasPrefix(d, dir+"/") }
+		if _, ok := literal(dir); !ok || len(dirs) == most || slices.ContainsFunc(dirs, within) {
+			continue
+		}
+		if t.isDir(dir) && (dir == "modulefiles" || t.hasModule(dir)) {
 			dirs = append(dirs, dir)
 		}
 	}
 	return dirs
 }
 
-// hasModule says whether there is a modulefile close below dir.
+// hasModule says whether there is a modulefile close below dir, as
+// Compiler/gcc/12/openmpi/4.lua is.
 func (t *tree) hasModule(dir string) bool {
-	const depth, entries = 3, 50
+	const depth, entries = 4, 50
 	below := []string{dir}
 	for range depth {
 		var next []string
@@ -261,6 +273,8 @@ func (t *tree) hasModule(dir string) bool {
 			for _, name := range names[:min(len(names), entries)] {
 				path := d + "/" + name
 				switch {
+				case t.late():
+					return false
 				case t.isDir(path):
 					next = append(next, path)
 				case t.isFile(path) && isModule(path, t.head(path)):

@@ -179,6 +179,13 @@ func TestKinds(t *testing.T) {
 			write("lua/5.4/x.lua", ""),
 			write("tcl/gcc/12", "#%Module\n"),
 		},
+		"EasyBuild's": {
+			write("modules/all/gcc/12.lua", "whatis()", "share/modulefiles/gcc/12.lua", "whatis()", "share/x", ""),
+			[]string{"modules"},
+			nil,
+			write("share/y", ""),
+			write("modules/all/gcc/13.lua", ""),
+		},
 		"plain": {
 			both(write("lib/a", "1"), linked),
 			[]string{"files"},

@@ -56,6 +56,9 @@ func (t *tree) look(path string) *unix.Stat_t {
 	return t.lstat(path)
 }
 
+// late says whether the time is up.
+func (t *tree) late() bool { return time.Now().After(t.until) }
+
 func (t *tree) lstat(path string) *unix.Stat_t {
 	var st unix.Stat_t
 	if unix.Lstat(format.Join(t.root, path), &st) != nil {
@@ -130,7 +133,7 @@ func (t *tree) entries(dir string) count {
 	for {
 		names, err := f.Readdirnames(1024)
 		n += len(names)
-		if err != nil || n > maxFiles || time.Now().After(t.until) {
+		if err != nil || n > maxFiles || t.late() {
 			return count{n, err == nil}
 		}
 	}
@@ -171,7 +174,7 @@ func (t *tree) walk(dir string, skip []string, visit func(path string, st *unix.
 				}
 			}
 			t.files -= len(names)
-			c.more = t.files <= 0 || time.Now().After(t.until)
+			c.more = t.files <= 0 || t.late()
 		}
 		f.Close()
 	}
