@@ -97,7 +97,7 @@ func hint(err error) string {
 	case errors.As(err, &held):
 		return "wait longer with --wait, or look what that process is doing"
 	case errors.Is(err, refresh.ErrUnconfigured):
-		return "declare one in /etc/syscache.toml, or name the install's directory with --root"
+		return "declare one in /etc/syscache.toml (init proposes one), or name the install's directory with --root"
 	case errors.Is(err, refresh.ErrUndeclared):
 		return "declare it in etc/syscache.toml under the root"
 	case errors.As(err, &usage):

@@ -136,7 +136,7 @@ func git(t *tree) *Cache {
 	}
 	c := &Cache{Name: "git", Inputs: []string{"**"}, Exclude: []string{".git/**"}}
 	if t.isFile(".git/logs/HEAD") {
-		c.Found = "A git work tree."
+		c.Found = "A git work tree. Let git ignore var/cache/syscache, lest git clean removes it."
 		c.Witness = []string{".git/logs/HEAD"}
 		c.Shows = "a commit, pull, checkout or reset: git writes the log after the files. (.git/HEAD does not change on a pull.)"
 		c.Hides = "an uncommitted edit in the work tree." + atRefresh + " And not while a clone runs: it writes the log before the files."
