@@ -17,6 +17,7 @@ func Config(root string, caches []Cache) []byte {
 	b := &strings.Builder{}
 	comment(b, "A configuration that `syscache init` proposed for "+format.Show(root)+", from what it found there. "+
 		"It is yours now: edit it, then refresh. Readers never read it.")
+	b.WriteString(derive)
 	for i := range caches {
 		b.WriteByte('\n')
 		caches[i].write(b)
@@ -48,18 +49,17 @@ func (c *Cache) write(b *strings.Builder) {
 	} else {
 		fmt.Fprintf(b, "%switness = %s\n", mark, list(c.Witness))
 	}
-	b.WriteString(derive)
+	b.WriteString("# build   = [\"libexec/derive\"]\n# recipe  = [\"libexec/derive\"]\n")
 	if c.Sketch != "" {
 		b.WriteString("#\n" + c.Sketch)
 	}
 }
 
-// derive stands below each cache: nothing is known yet that derives one.
-const derive = `# Until a command derives something it is the built-in table: type, size, mode
-# and digest of each file. A command prints {"key": "...", "value": ...} lines;
-# recipe names what else decides the result:
-# build   = ["libexec/derive"]
-# recipe  = ["libexec/derive"]
+// derive says what the caches are: nothing is known yet that derives one.
+const derive = `#
+# Until a command derives something, a cache is the built-in table: type, size,
+# mode and digest of each file. The command in build prints a line of
+# {"key": "...", "value": ...} a row; recipe names what else decides the result.
 `
 
 // width is where comments are broken.

@@ -184,7 +184,7 @@ func plain(t *tree) Cache {
 		c.Found += fmt.Sprintf(" %s is not what was written last: %s is newer. If the installer does write it last, it is the cheaper witness.", format.Show(last), format.Show(newer))
 	default:
 		c.Witness = []string{last}
-		c.Shows = "an install that writes " + format.Show(last) + ", and writes it last. Make sure that yours does: nothing that was looked at is newer, and that is all that is known."
+		c.Shows = "an install that writes " + format.Show(last) + " last. Make sure that yours does: all that is known is that nothing that was looked at is newer."
 		c.Hides = "an edit that leaves it alone." + atRefresh
 		c.Costs = count{n: 1}.cost() + fmt.Sprintf(`. The default, witness = "inputs", shows every change and costs %s`, n.cost())
 	}
@@ -243,7 +243,7 @@ var notModules = []string{
 // moduleTrees returns the directories in which there are modulefiles.
 func (t *tree) moduleTrees() (dirs []string) {
 	const most = 16
-	candidates := []string{"modulefiles", "share/modulefiles", "modules/all"}
+	candidates := []string{"modulefiles", "share/modulefiles", "usr/share/modulefiles", "modules/all"}
 	for _, name := range t.names("") {
 		if !slices.Contains(notModules, name) && t.isDir(name) {
 			candidates = append(candidates, name)

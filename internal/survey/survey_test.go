@@ -74,6 +74,7 @@ func TestKinds(t *testing.T) {
 		witness []string
 		hides   change
 		shows   change
+		says    string // what stands beside it
 	}{
 		"python": {
 			write(site+"a/__init__.py", "", site+"a-1.dist-info/RECORD", ""),
@@ -81,6 +82,7 @@ func TestKinds(t *testing.T) {
 			[]string{site},
 			write(site+"a/__init__.py", "x = 1"),
 			write(site+"b-1.dist-info/RECORD", ""),
+			"an edit in place below a package",
 		},
 		"a real venv": {
 			run("python3", "-m", "venv", "--without-pip", "."),
@@ -94,6 +96,7 @@ func TestKinds(t *testing.T) {
 				}
 				write(strings.TrimPrefix(sites[0], root)+"/b-1.dist-info/RECORD", "")(t, root)
 			},
+			"Costs each reader: one stat",
 		},
 		"dist-packages": {
 			write("usr/lib/python3/dist-packages/a.py", ""),
@@ -101,6 +104,7 @@ func TestKinds(t *testing.T) {
 			[]string{"usr/lib/python3/dist-packages/"},
 			write("usr/bin/x", ""),
 			write("usr/lib/python3/dist-packages/a.py", "x = 1"),
+			"an edit in place below a package",
 		},
 		"conda": {
 			write(site+"a.py", "", "conda-meta/a-1.json", "{}", "conda-meta/history", "1"),
@@ -108,6 +112,7 @@ func TestKinds(t *testing.T) {
 			[]string{"conda-meta/history", site},
 			write("bin/x", ""),
 			write("conda-meta/history", "2"),
+			"every transaction of conda or mamba",
 		},
 		"conda without Python": {
 			write("conda-meta/a-1.json", "{}", "conda-meta/history", "1"),
@@ -115,6 +120,7 @@ func TestKinds(t *testing.T) {
 			[]string{"conda-meta/history"},
 			write("conda-meta/a-1.json", "{ }"),
 			write("conda-meta/history", "2"),
+			"an edit by anything else",
 		},
 		"Spack": {
 			write("opt/spack/linux-zen3/zlib-1-abc/.spack/spec.json", "{}", "opt/spack/.spack-db/index.json", "1"),
@@ -122,6 +128,7 @@ func TestKinds(t *testing.T) {
 			[]string{"opt/spack/.spack-db/index.json"},
 			write("opt/spack/linux-zen3/zlib-1-abc/.spack/spec.json", "{ }"),
 			write("opt/spack/.spack-db/index.json", "2"),
+			"without Spack",
 		},
 		"Spack's store": {
 			write("linux/gcc/zlib-1-abc/.spack/spec.json", "{}", ".spack-db/index.json", "1"),
@@ -129,6 +136,7 @@ func TestKinds(t *testing.T) {
 			[]string{".spack-db/index.json"},
 			write("linux/gcc/zlib-1-abc/lib/x", ""),
 			write(".spack-db/index.json", "2"),
+			"without Spack",
 		},
 		"dpkg": {
 			write("var/lib/dpkg/status", "", "var/lib/dpkg/info/a.list", "/a\n", "a", ""),
@@ -136,6 +144,7 @@ func TestKinds(t *testing.T) {
 			[]string{"var/lib/dpkg/info/"},
 			write("var/lib/dpkg/status", "1", "a", "1"),
 			write("var/lib/dpkg/info/b.list", "/b\n"),
+			"(var/lib/dpkg/status is not: it is rewritten after the hooks have run.)",
 		},
 		"a real git": {
 			both(run("git", "init", "-q"), write("a", "1"), commit),
@@ -143,6 +152,7 @@ func TestKinds(t *testing.T) {
 			[]string{".git/logs/HEAD"},
 			write("a", "2"),
 			commit,
+			"an uncommitted edit",
 		},
 		"git without a log": {
 			both(run("git", "init", "-q"), run("git", "config", "core.logAllRefUpdates", "false"), write("a", "1"), commit, linked),
@@ -150,6 +160,7 @@ func TestKinds(t *testing.T) {
 			nil,
 			behind,
 			write("a", "2"),
+			"a change behind a symbolic link",
 		},
 		"a repository elsewhere": {
 			both(write(".git", "gitdir: /nowhere\n", "a", "1"), linked),
@@ -157,6 +168,7 @@ func TestKinds(t *testing.T) {
 			nil,
 			behind,
 			write("a", "2"),
+			"a change behind a symbolic link",
 		},
 		"Python in git": {
 			both(run("git", "init", "-q"), write(site+"a.py", "1"), commit),
@@ -164,6 +176,7 @@ func TestKinds(t *testing.T) {
 			[]string{site},
 			write("README", ""),
 			write(site+"b.py", ""),
+			"Commented out: it would have the files of python once more",
 		},
 		"modulefiles": {
 			both(write("modulefiles/gcc/12.lua", "whatis('')\n", "modulefiles/x", ""), linked),
@@ -171,6 +184,7 @@ func TestKinds(t *testing.T) {
 			nil,
 			behind,
 			write("modulefiles/gcc/13.lua", ""),
+			"a change behind a symbolic link",
 		},
 		"a module tree": {
 			write("Core/gcc/12.lua", "prepend_path('PATH', '/x')\n", "lua/5.4/x.lua", "return 1\n", "tcl/gcc/12", "#%Module1.0\n"),
@@ -178,6 +192,7 @@ func TestKinds(t *testing.T) {
 			nil,
 			write("lua/5.4/x.lua", ""),
 			write("tcl/gcc/12", "#%Module\n"),
+			"a change behind a symbolic link",
 		},
 		"EasyBuild's": {
 			write("modules/all/gcc/12.lua", "whatis()", "share/modulefiles/gcc/12.lua", "whatis()", "share/x", ""),
@@ -185,6 +200,15 @@ func TestKinds(t *testing.T) {
 			nil,
 			write("share/y", ""),
 			write("modules/all/gcc/13.lua", ""),
+			"[cache.spider]",
+		},
+		"modulefiles of a system": {
+			both(write("usr/share/modulefiles/gcc/12.lua", "whatis()", "opt/gcc/12.lua", "whatis()"), linked),
+			[]string{"modules"},
+			nil,
+			write("opt/gcc/12.lua", ""),
+			write("usr/share/modulefiles/gcc/13.lua", ""),
+			"[cache.spider]",
 		},
 		"plain": {
 			both(write("lib/a", "1"), linked),
@@ -192,6 +216,7 @@ func TestKinds(t *testing.T) {
 			nil,
 			behind,
 			write("lib/a", "2"),
+			"Costs each reader: 4 stats",
 		},
 		"a manifest": {
 			write("lib/a", "1", "share/app/MANIFEST", "1"),
@@ -199,6 +224,7 @@ func TestKinds(t *testing.T) {
 			[]string{"share/app/MANIFEST"},
 			write("lib/a", "2"),
 			write("share/app/MANIFEST", "2"),
+			"an edit that leaves it alone",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -222,6 +248,10 @@ func TestKinds(t *testing.T) {
 			}
 			if tc.witness != nil && !cmp.Equal(tc.witness, caches[0].Witness) {
 				t.Errorf("witness %q, want %q", caches[0].Witness, tc.witness)
+			}
+			text := strings.ReplaceAll(string(Config(root, caches)), "\n# ", " ")
+			if !strings.Contains(text, tc.says) {
+				t.Errorf("it does not say %q:\n%s", tc.says, text)
 			}
 			refreshAll(t, root)
 			if err := open(root, caches[0].Name); err != nil {
@@ -273,6 +303,18 @@ func open(root, cache string) error {
 	return r.Close()
 }
 
+func TestModuleTrees(t *testing.T) {
+	root := t.TempDir()
+	write("modules/all/gcc/12.lua", "whatis()", "modules/gcc/12.lua", "whatis()", "modulefiles/x", "", "Core/x", "")(t, root)
+	tr, err := newTree(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"modulefiles", "modules/all"}, tr.moduleTrees()); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 // TestSketches: each sketch is right once it is uncommented.
 func TestSketches(t *testing.T) {
 	root := t.TempDir()
@@ -302,7 +344,7 @@ func TestSketches(t *testing.T) {
 // hostile are names of directories that somebody may have made.
 var hostile = []string{
 	"python3\"\n[cache.evil]\ninputs = [\"**\"]\n#", "python3'", "python3{a,b}", "python3{", "python3*", "python3**", "python3[", "python3]", "python3\\",
-	"python3\xff", "python3\u202e\u2028", "python3\t\x1b[2J", "python3\x7f", "python3 # x", "python3#", "python3$(x)", "python3\r",
+	"python3\xff", "python3\u202e\u2028", "python3\t\x1b[2J", "python3\a\v", "python3\x7f", "python3 # x", "python3#", "python3$(x)", "python3\r",
 }
 
 // TestHostileNames: no name breaks out of a string or a comment, and each that

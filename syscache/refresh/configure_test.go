@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/syscache/syscache/internal/format"
@@ -149,8 +150,9 @@ func TestWriteConfigFails(t *testing.T) {
 			op = d.ops[fail]
 		}
 		if op == "" {
-			if err != nil || fail < 8 {
-				t.Errorf("%d operations: %v", fail, err)
+			want := []string{"mkdir", "syncdir", "create", "write", "chmod", "sync", "close", "link", "remove", "syncdir"}
+			if d := cmp.Diff(want, in.disk.(*faultyDisk).ops); err != nil || d != "" {
+				t.Errorf("%v (-want +got):\n%s", err, d)
 			}
 			return
 		}
