@@ -477,8 +477,11 @@ func TestBounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if n := tr.walk("", []string{"a", "b/x"}, ignore); n != (count{n: 22}) {
+		t.Errorf("without a and b/x: %+v", n)
+	}
 	tr.until = tr.until.Add(-maxTime)
-	if c := plain(tr); !strings.HasPrefix(c.Costs, "more than ") {
+	if c := plain(tr); !strings.HasPrefix(c.Costs, "more than ") || !strings.Contains(c.Costs, "Name fewer inputs") {
 		t.Errorf("out of time: %s", c.Costs)
 	}
 }
