@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -79,17 +80,22 @@ func (a *app) refresh(ctx context.Context, names []string, o refresh.Options) er
 	case err != nil:
 		return a.unreadable(err)
 	}
+	var failed []error
 	if len(names) == 0 {
 		names = in.Names()
-		gone, err := in.InvalidateUndeclared()
-		for _, name := range gone {
-			a.note(name + ": invalidated, it is no longer configured")
-		}
-		if err != nil {
-			return err
+		failed = a.mistakes(in)
+		// A cache that a mistake has left undeclared is still somebody's: only
+		// where nobody reads the message is it better not believed.
+		if a.hook || len(failed) == 0 {
+			gone, err := in.InvalidateUndeclared()
+			for _, name := range gone {
+				a.note(name + ": invalidated, it is no longer configured")
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
-	var failed []error
 	for _, name := range names {
 		if err := a.refreshOne(ctx, in, name, o); err != nil {
 			failed = append(failed, err)
@@ -99,6 +105,23 @@ func (a *app) refresh(ctx context.Context, names []string, o refresh.Options) er
 		return nil // each was told
 	}
 	return errors.Join(failed...)
+}
+
+// mistakes returns the mistakes in the configuration; a hook tells them, a line
+// a file.
+func (a *app) mistakes(in *refresh.Install) []error {
+	var all []error
+	for _, source := range in.Sources() {
+		var msgs []string
+		for _, m := range source.Mistakes {
+			all = append(all, m)
+			msgs = append(msgs, oneLine(m.Error()))
+		}
+		if a.hook && len(msgs) > 0 {
+			fmt.Fprintln(a.stderr, "syscache: "+strings.Join(msgs, "; ")+"; until that is mended no cache of this file is refreshed or believed")
+		}
+	}
+	return all
 }
 
 func (a *app) refreshOne(ctx context.Context, in *refresh.Install, name string, o refresh.Options) error {

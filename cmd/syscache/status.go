@@ -41,6 +41,10 @@ worst.`,
 					failed = append(failed, all[i].Err)
 				}
 			}
+			for _, m := range a.mistakes(in) {
+				a.tell(m)
+				failed = append(failed, m)
+			}
 			if err := errors.Join(failed...); err != nil {
 				return toldError{err}
 			}

@@ -33,6 +33,8 @@ const (
 	Inventory   = "inventory"
 	State       = "state"
 	Generations = "g"
+	// Latest is a symbolic link to the files of the published generation.
+	Latest = "latest"
 
 	// TokenPrefix begins the name of a refresher's token, which becomes the
 	// new pointer.

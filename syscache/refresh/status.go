@@ -19,7 +19,7 @@ type Status struct {
 	Generation syscache.Key // zero if there is none
 	Rows       int
 	Witness    string   // what certifies it, in words
-	Declared   bool     // by the configuration that was loaded
+	Declared   bool     // by the configuration that was loaded, be it with a mistake
 	Failure    *Failure // of the last refresh; nil also where we may not read it
 }
 
@@ -28,7 +28,7 @@ type Status struct {
 func (in *Install) Status(cache string) Status {
 	s := Status{Cache: cache}
 	_, err := in.cache(cache)
-	s.Declared = err == nil
+	s.Declared = !errors.Is(err, ErrUndeclared)
 	r, err := syscache.Open(in.root, cache, in.readOptions(false))
 	s.Err = err
 	if err != nil {
@@ -51,6 +51,12 @@ func (in *Install) Status(cache string) Status {
 func (in *Install) Statuses() ([]Status, error) {
 	there, err := in.built()
 	names := append(in.Names(), there...)
+	for _, source := range in.sources {
+		for i := range source.caches {
+			names = append(names, source.caches[i].Name)
+		}
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return !format.ValidCacheName(name) })
 	slices.Sort(names)
 	var all []Status
 	for _, name := range slices.Compact(names) {
@@ -60,17 +66,22 @@ func (in *Install) Statuses() ([]Status, error) {
 }
 
 func (in *Install) readOptions(stale bool) *syscache.ReadOptions {
-	o := &syscache.ReadOptions{AllowStale: stale, CacheDirs: []string{in.cacheDir}}
-	if !in.named {
-		o.CacheDirs = []string{format.Join(in.root, format.CacheDir), format.Join(in.root, format.ImageCacheDir)}
+	return &syscache.ReadOptions{AllowStale: stale, CacheDirs: in.readDirs()}
+}
+
+// readDirs returns the cache_dirs that readers look into: unless the caller
+// named one, the one that an image ships too.
+func (in *Install) readDirs() []string {
+	if in.named {
+		return []string{in.cacheDir}
 	}
-	return o
+	return []string{in.cacheDir, format.Join(in.root, format.ImageCacheDir)}
 }
 
 // describeWitness says what the published pointer is certified by.
 func (in *Install) describeWitness(cache string) string {
 	var cur []byte
-	for _, d := range in.readOptions(false).CacheDirs {
+	for _, d := range in.readDirs() {
 		for _, name := range []string{format.Current, format.Stale} {
 			if b, err := in.owner.readPublished(d + "/" + cache + "/" + name); err == nil && cur == nil {
 				cur = b
@@ -140,7 +151,7 @@ func (in *Install) Verify(ctx context.Context, cache string) error {
 // generationDir returns where the generation of key is.
 func (in *Install) generationDir(cache string, key syscache.Key) (string, error) {
 	var err error
-	for _, d := range in.readOptions(false).CacheDirs {
+	for _, d := range in.readDirs() {
 		dir := d + "/" + cache + "/" + format.Generation(key.String())
 		if _, e := os.Lstat(dir); e == nil {
 			return dir, nil
@@ -153,7 +164,7 @@ func (in *Install) generationDir(cache string, key syscache.Key) (string, error)
 
 // matchesPointer checks that g's meta is the one that the pointer names.
 func (in *Install) matchesPointer(cache string, g *generation) error {
-	for _, d := range in.readOptions(false).CacheDirs {
+	for _, d := range in.readDirs() {
 		for _, name := range []string{format.Current, format.Stale} {
 			b, err := in.owner.readPublished(d + "/" + cache + "/" + name)
 			if err != nil {
