@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/syscache/syscache/internal/format"
@@ -29,17 +28,16 @@ func WriteConfig(root string, text []byte) (string, error) {
 func (in *Install) writeConfig(text []byte) (string, error) {
 	file := format.Join(in.root, format.ConfigFile)
 	dir := filepath.Dir(file)
-	err := in.owner.checkPath(in.root, dir)
+	// Looked at first: what else is there lies in other directories as well.
+	err := in.checkConfigDir(dir)
 	missing := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !missing {
-		return "", &HintedError{err, trustHint(in.root)}
-	}
-	by, err := in.configuredBy()
-	if err == nil && by != "" {
-		err = configuredAlready(by)
+	if err == nil || missing {
+		err = in.unconfiguredYet()
 	}
 	if err == nil && missing {
-		err = in.makeDir(dir)
+		if err = in.makeDirs(dir); err == nil {
+			err = in.checkConfigDir(dir) // it may be another's
+		}
 	}
 	if err == nil {
 		err = in.linkNew(file, text)
@@ -53,54 +51,40 @@ func (in *Install) writeConfig(text []byte) (string, error) {
 	return file, nil
 }
 
+// checkConfigDir refuses a directory from which no configuration is read.
+func (in *Install) checkConfigDir(dir string) error {
+	err := in.owner.checkPath(in.root, dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &HintedError{err, trustHint(in.root)}
+	}
+	return err
+}
+
+// unconfiguredYet returns an error that names what configures the install
+// already, or cannot be read.
+func (in *Install) unconfiguredYet() error {
+	file := format.Join(in.root, format.ConfigFile)
+	if _, err := os.Lstat(file); err == nil {
+		return configuredAlready(file)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, s := range in.readSources() {
+		if len(s.Mistakes) > 0 {
+			return s.Mistakes[0]
+		}
+		if len(s.caches) > 0 {
+			return configuredAlready(s.Path)
+		}
+	}
+	return nil
+}
+
 func configuredAlready(file string) error {
 	return &HintedError{
 		fmt.Errorf("%s: the install is configured already", file),
 		"edit that; init --print shows what would be proposed",
 	}
-}
-
-// makeDir makes the directory of the configuration. One that came in between
-// is another's init's.
-func (in *Install) makeDir(dir string) error {
-	if err := in.disk.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if err := in.disk.SyncDir(in.root); err != nil {
-		return err
-	}
-	if err := in.owner.checkPath(in.root, dir); err != nil {
-		return &HintedError{err, trustHint(in.root)}
-	}
-	return nil
-}
-
-// configuredBy returns a file that configures the install, "" if none does.
-func (in *Install) configuredBy() (string, error) {
-	file := format.Join(in.root, format.ConfigFile)
-	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
-		return file, err
-	}
-	masked := map[string]bool{}
-	for _, dir := range []string{format.ConfigDropIns, format.PackageDropIns} {
-		dir = format.Join(in.root, dir)
-		entries, err := os.ReadDir(dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", err
-		}
-		for _, e := range entries {
-			name := e.Name()
-			if !strings.HasSuffix(name, format.DropInExtension) || masked[name] {
-				continue
-			}
-			masked[name] = true
-			// An empty one, or a link to /dev/null, declares nothing.
-			if fi, err := os.Stat(dir + "/" + name); err == nil && fi.Size() > 0 {
-				return dir + "/" + name, nil
-			}
-		}
-	}
-	return "", nil
 }
 
 // linkNew writes a file that others see only when it is complete. A link,
@@ -114,6 +98,9 @@ func (in *Install) linkNew(path string, text []byte) (err error) {
 	}
 	defer func() { err = errors.Join(err, ignoreNotExist(in.disk.Remove(temp)), in.disk.SyncDir(dir)) }()
 	_, err = f.Write(text)
+	if err == nil && in.owner.shared {
+		err = in.disk.Chown(temp, in.owner.gid)
+	}
 	if err == nil {
 		err = f.Chmod(publicMode)
 	}

@@ -58,7 +58,9 @@ func TestWriteConfigRefuses(t *testing.T) {
 		"a link to /dev/null": {func(r string) error {
 			return errors.Join(put(r, "etc/syscache.d/x", ""), os.Symlink("/dev/null", r+"/etc/syscache.d/a.toml"))
 		}, ""},
-		"another file": {func(r string) error { return put(r, "etc/syscache.d/README", "x") }, ""},
+		"only comments": {func(r string) error { return put(r, "etc/syscache.d/a.toml", "# x\n") }, ""},
+		"a bad drop-in": {func(r string) error { return put(r, "etc/syscache.d/a.toml", "x = 1\n") }, `a.toml:1:5: unknown key "x"`},
+		"another file":  {func(r string) error { return put(r, "etc/syscache.d/README", "x") }, ""},
 		"a dangling link": {func(r string) error {
 			return errors.Join(os.Mkdir(r+"/etc", 0o755), os.Symlink("/nowhere", r+"/etc/syscache.toml"))
 		}, already},

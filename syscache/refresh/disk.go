@@ -30,7 +30,7 @@ type disk interface {
 	Rename(from, to string) error
 	Exchange(a, b string) error                // each then names what the other did
 	Chmod(path string, mode fs.FileMode) error // of a directory
-	Chown(path string, gid uint32) error       // of a directory, to a group
+	Chown(path string, gid uint32) error       // to a group
 	Remove(path string) error                  // a file, or an empty directory
 	SyncDir(path string) error
 }
