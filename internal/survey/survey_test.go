@@ -44,6 +44,9 @@ func both(changes ...change) change {
 func run(name string, args ...string) change {
 	return func(t *testing.T, root string) {
 		t.Helper()
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("skipped: no %s", name)
+		}
 		cmd := exec.Command(name, args...)
 		cmd.Dir = root
 		cmd.Env = []string{
