@@ -77,9 +77,8 @@ type talk struct {
 	out *bufio.Scanner
 }
 
-func (r *root) talk(command func(string, ...string) *exec.Cmd, mode string) *talk {
+func (r *root) talk(cmd *exec.Cmd) *talk {
 	r.t.Helper()
-	cmd := command(mode, r.dir)
 	in, err := cmd.StdinPipe()
 	r.must(err)
 	out, w, err := os.Pipe()
@@ -156,7 +155,7 @@ func TestSameAnswers(t *testing.T) {
 			}
 			var open []held
 			for name, command := range libraries {
-				open = append(open, held{name + " strict", c.strictNow, r.talk(command, "strict")}, held{name + " lenient", c.leniently, r.talk(command, "lenient")})
+				open = append(open, held{name + " strict", c.strictNow, r.talk(command("strict", r.dir))}, held{name + " lenient", c.leniently, r.talk(command("lenient", r.dir))})
 			}
 			for _, h := range open {
 				if got := h.hears(); got != fresh {
@@ -182,5 +181,39 @@ func TestSameAnswers(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An install that is upgraded by leading a symbolic link elsewhere is followed.
+func TestRepointedRoot(t *testing.T) {
+	old, next := newLines(t, admin, `witness = []`), newLines(t, admin, `witness = []`)
+	next.write("lib/one", "1112\n")
+	old.refresh()
+	next.refresh()
+	same := old.side + "/same" // a copy: the same generation
+	if o := run(t, as(admin, "/bin/cp", "-a", old.dir, same)); o.code != 0 {
+		t.Fatal(o)
+	}
+	link := old.side + "/link"
+	lead := func(to string) {
+		old.must(os.Symlink(to, link+".new"))
+		old.must(os.Rename(link+".new", link))
+	}
+	for name, command := range libraries {
+		lead(old.dir)
+		c := old.talk(command("strict", link))
+		if got := c.hears(); got != `"1111"` {
+			t.Fatalf("%s opens %s", name, got)
+		}
+		for _, step := range []struct{ to, want string }{
+			{old.dir, "true"}, {same, "true"}, {next.dir, "false"}, {"/nonexistent", "missing"}, {old.dir, "true"},
+		} {
+			lead(step.to)
+			for range 2 {
+				if got := c.current(); got != step.want {
+					t.Errorf("%s, of %s: current: %s, want %s", name, step.to, got, step.want)
+				}
+			}
+		}
 	}
 }

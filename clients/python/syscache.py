@@ -233,6 +233,14 @@ def _sight(st: os.stat_result, before: int) -> tuple | None:
     return (st.st_dev, _own_identity(st)) if st.st_ctime_ns <= before - SETTLED else None
 
 
+def _where(name) -> tuple | None:
+    try:
+        st = os.stat(name)
+        return st.st_dev, st.st_ino
+    except OSError:
+        return None
+
+
 def _unmoved(path: bytes, sight: tuple | None) -> bool:
     try:
         st = os.lstat(path)
@@ -419,8 +427,11 @@ class Reader:
     """
 
     def __init__(self, root, cache: str, cache_dirs, allow_stale: bool, trust_uids):
+        cache_dirs, trust_uids = list(cache_dirs) if cache_dirs is not None else None, frozenset(trust_uids)
+        self._names = [root, *(cache_dirs or [])]  # what may be symbolic links, and lead elsewhere by and by
+        self._where = [_where(name) for name in self._names]
         self._root, self._cache = os.path.realpath(os.fsencode(root)), cache
-        self._places, self._trust_uids = _places(self._root, cache_dirs), frozenset(trust_uids)
+        self._places, self._trust_uids = _places(self._root, cache_dirs), trust_uids
         self._allow_stale, self._again = allow_stale, (root, cache, cache_dirs, allow_stale, trust_uids)
         self._table = None
         with self._telling("open"):
@@ -464,6 +475,8 @@ class Reader:
         the witnesses: a program that runs for long asks before each use, and opens anew if this is not True.
         """
         seen, marked, (*_, witnesses, directories) = self._seen
+        if self._where != [_where(name) for name in self._names]:
+            return self._is(Reader(*self._again))
         if not all(_unmoved(*sight) for sight in seen):
             return self._look_again()
         if marked:
@@ -480,11 +493,13 @@ class Reader:
         now.__dict__ = {name: value for name, value in self.__dict__.items() if name != "_root_stat"}
         with self._telling("open"):
             now._read_pointer()
-        if now._seen[2] != self._seen[2]:
-            with Reader(*self._again) as now:
-                pass
+        return self._is(now if now._seen[2] == self._seen[2] else Reader(*self._again))
+
+    def _is(self, now: Reader) -> bool:
+        if now._table is not self._table:
+            now.close()
         same = (now._key, now._meta, bool(now.stale)) == (self._key, self._meta, bool(self.stale))
-        if same:
+        if same and now._root == self._root:
             self._seen = now._seen  # one assignment: threads see the one or the other
         return same
 
