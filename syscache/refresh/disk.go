@@ -26,9 +26,11 @@ type disk interface {
 	// error.
 	Create(path string) (file, error)
 	Symlink(target, path string) error
+	Link(from, to string) error // to another name, which must be new
 	Rename(from, to string) error
 	Exchange(a, b string) error                // each then names what the other did
 	Chmod(path string, mode fs.FileMode) error // of a directory
+	Chown(path string, gid uint32) error       // to a group
 	Remove(path string) error                  // a file, or an empty directory
 	SyncDir(path string) error
 }
@@ -69,6 +71,8 @@ func (realDisk) Create(path string) (file, error) {
 
 func (realDisk) Symlink(target, path string) error { return os.Symlink(target, path) }
 
+func (realDisk) Link(from, to string) error { return os.Link(from, to) }
+
 func (realDisk) Rename(from, to string) error { return syscallRename(from, to) }
 
 // Exchange is one step where the file system can do that, else three.
@@ -88,6 +92,8 @@ func (realDisk) Exchange(a, b string) error {
 }
 
 func (realDisk) Chmod(path string, mode fs.FileMode) error { return os.Chmod(path, mode) }
+
+func (realDisk) Chown(path string, gid uint32) error { return os.Lchown(path, -1, int(gid)) }
 
 func (realDisk) Remove(path string) error { return os.Remove(path) }
 

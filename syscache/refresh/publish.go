@@ -53,10 +53,26 @@ func (in *Install) makeDirs(dir string) error {
 	if errors.Is(err, fs.ErrExist) {
 		return nil // another refresher's
 	}
+	if err == nil && in.owner.shared {
+		err = in.joinGroup(dir)
+	}
 	if err != nil {
 		return err
 	}
 	return in.disk.SyncDir(filepath.Dir(dir))
+}
+
+// joinGroup makes a directory belong to the group that manages the install,
+// which below a directory without set-group-id it does not by itself.
+func (in *Install) joinGroup(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil || st.Gid == in.owner.gid {
+		return err
+	}
+	if err := in.disk.Chown(dir, in.owner.gid); err != nil {
+		return err
+	}
+	return in.disk.Chmod(dir, in.owner.dirMode())
 }
 
 // A token is a file that whoever invalidates removes: the refresher that then
@@ -197,14 +213,19 @@ func (in *Install) maskImage(cache string) error {
 
 // unmasked says whether readers of a cache look at what an image ships.
 func (in *Install) unmasked(cache string) bool {
+	for _, name := range []string{format.Current, format.Stale} {
+		if _, err := os.Lstat(in.cacheDir + "/" + cache + "/" + name); err == nil {
+			return false
+		}
+	}
+	return in.shipped(cache)
+}
+
+// shipped says whether an image ships a cache to where readers look second.
+func (in *Install) shipped(cache string) bool {
 	dirs := in.readDirs()
 	if len(dirs) < 2 {
 		return false
-	}
-	for _, path := range []string{dirs[0] + "/" + cache + "/" + format.Current, dirs[0] + "/" + cache + "/" + format.Stale} {
-		if _, err := os.Lstat(path); err == nil {
-			return false
-		}
 	}
 	_, err := os.Lstat(dirs[1] + "/" + cache + "/" + format.Current)
 	return err == nil
@@ -353,6 +374,9 @@ func (r *refresher) replace(name string, b []byte) error {
 		return err
 	}
 	_, err = f.Write(b)
+	if r.owner.shared {
+		err = errors.Join(err, f.Chmod(0o640)) // the next refresh may be another maintainer's
+	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = r.disk.Rename(tmp, r.dir+"/"+name)
@@ -391,7 +415,10 @@ func (r *refresher) sweep() error {
 			return err
 		}
 		for _, name := range names {
-			if err := removeAll(r.disk, dir+"/"+name); err != nil {
+			err := removeAll(r.disk, dir+"/"+name)
+			if errors.Is(err, fs.ErrPermission) && r.owner.shared {
+				r.tell("%s/%s was left behind by another maintainer, whose builder made it so that only they can remove it", dir, name)
+			} else if err != nil {
 				return err
 			}
 		}

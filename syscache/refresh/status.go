@@ -49,20 +49,28 @@ func (in *Install) Status(cache string) Status {
 
 // Statuses returns the status of every cache that is declared or there.
 func (in *Install) Statuses() ([]Status, error) {
-	there, err := in.built()
-	names := append(in.Names(), there...)
-	for _, source := range in.sources {
-		for i := range source.caches {
-			names = append(names, source.caches[i].Name)
-		}
-	}
-	names = slices.DeleteFunc(names, func(name string) bool { return !format.ValidCacheName(name) })
-	slices.Sort(names)
-	var all []Status
-	for _, name := range slices.Compact(names) {
-		all = append(all, in.Status(name))
+	names, err := in.AllNames()
+	all := make([]Status, len(names))
+	for i, name := range names {
+		all[i] = in.Status(name)
 	}
 	return all, err
+}
+
+// AllNames returns the names of all caches that are declared, be it in a file
+// with a mistake, or of which there is anything, sorted.
+func (in *Install) AllNames() ([]string, error) {
+	names, err := in.built()
+	names = append(names, in.Names()...)
+	for _, source := range in.sources {
+		for i := range source.caches {
+			if name := source.caches[i].Name; format.ValidCacheName(name) {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), err
 }
 
 func (in *Install) readOptions(stale bool) *syscache.ReadOptions {
