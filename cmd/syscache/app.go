@@ -55,7 +55,7 @@ when the install changes, and read by every user without locks or privilege.`,
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print nothing but results and errors")
 	root.AddCommand(
 		a.refreshCommand(), a.invalidateCommand(), a.statusCommand(), a.getCommand(),
-		a.listCommand(), a.pathCommand(), a.verifyCommand(), a.versionCommand(),
+		a.listCommand(), a.pathCommand(), a.verifyCommand(), a.diffCommand(), a.gcCommand(), a.configCommand(), a.versionCommand(),
 	)
 	for _, c := range root.Commands() {
 		c.Args = usageArgs(c.Args)

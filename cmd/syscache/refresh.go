@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -71,27 +72,33 @@ func (a *app) refresh(ctx context.Context, names []string, o refresh.Options) er
 	case err != nil:
 		return a.unreadable(err)
 	}
+	var failed []error
 	if len(names) == 0 {
 		names = in.Names()
-		gone, err := in.InvalidateUndeclared()
-		for _, name := range gone {
-			a.note(name + ": invalidated, it is no longer configured")
-		}
-		if err != nil {
-			return err
+		failed = a.mistakes(in)
+		// A cache that a mistake has left undeclared is still somebody's: only
+		// where nobody reads the message is it better not believed.
+		if a.hook || len(failed) == 0 {
+			gone, err := in.InvalidateUndeclared()
+			for _, name := range gone {
+				a.note(name + ": invalidated, it is no longer configured")
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
 	slices.Sort(names)
-	err = a.refreshAll(ctx, in, slices.Compact(names), o)
+	failed = append(failed, a.refreshAll(ctx, in, slices.Compact(names), o)...)
 	if a.hook {
 		return nil // each was told
 	}
-	return err
+	return errors.Join(failed...)
 }
 
 // refreshAll refreshes caches side by side. What succeeds is told at once, what
 // fails is returned, in the order of names.
-func (a *app) refreshAll(ctx context.Context, in *refresh.Install, names []string, o refresh.Options) error {
+func (a *app) refreshAll(ctx context.Context, in *refresh.Install, names []string, o refresh.Options) []error {
 	if !a.quiet && !a.hook && !a.json {
 		defer a.screen.animate()()
 	}
@@ -113,7 +120,24 @@ func (a *app) refreshAll(ctx context.Context, in *refresh.Install, names []strin
 	if n := int(skipped.Load()); n > 0 {
 		failed = append(failed, fmt.Errorf("refresh: interrupted before %s had begun", count(n, "cache")))
 	}
-	return errors.Join(failed...)
+	return failed
+}
+
+// mistakes returns the mistakes in the configuration; a hook tells them, a line
+// a file.
+func (a *app) mistakes(in *refresh.Install) []error {
+	var all []error
+	for _, source := range in.Sources() {
+		var msgs []string
+		for _, m := range source.Mistakes {
+			all = append(all, m)
+			msgs = append(msgs, oneLine(m.Error()))
+		}
+		if a.hook && len(msgs) > 0 {
+			a.complain(complaint{Error: strings.Join(msgs, "; ") + "; until that is mended no cache of this file is refreshed or believed"})
+		}
+	}
+	return all
 }
 
 func (a *app) refreshOne(ctx context.Context, in *refresh.Install, name string, o refresh.Options) error {

@@ -44,6 +44,10 @@ worst.`,
 			for i := range all {
 				failed = append(failed, all[i].Err)
 			}
+			for _, m := range a.mistakes(in) {
+				a.tell(m)
+				failed = append(failed, m)
+			}
 			if err := errors.Join(failed...); err != nil {
 				return toldError{err}
 			}

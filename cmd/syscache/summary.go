@@ -15,26 +15,20 @@ import (
 
 // A refreshResult is what refresh --json prints, a line a cache.
 type refreshResult struct {
-	Cache   string       `json:"cache"`
-	Outcome string       `json:"outcome"` // unchanged, recertified, built, failed
-	Key     string       `json:"key,omitempty"`
-	Rows    uint64       `json:"rows"`
-	Inputs  int          `json:"inputs"`
-	Hashed  int          `json:"hashed"`
-	Bytes   uint64       `json:"bytes"`
-	Millis  int64        `json:"milliseconds"`
-	Changed *int         `json:"changed,omitempty"`
-	Changes []jsonChange `json:"changes,omitempty"`
-	Error   string       `json:"error,omitempty"`
+	Cache   string         `json:"cache"`
+	Outcome string         `json:"outcome"` // unchanged, recertified, built, failed
+	Key     string         `json:"key,omitempty"`
+	Rows    uint64         `json:"rows"`
+	Inputs  int            `json:"inputs"`
+	Hashed  int            `json:"hashed"`
+	Bytes   uint64         `json:"bytes"`
+	Millis  int64          `json:"milliseconds"`
+	Changed *int           `json:"changed,omitempty"`
+	Changes []changeResult `json:"changes,omitempty"`
+	Error   string         `json:"error,omitempty"`
 }
 
-// A jsonChange is one of the first maxChanges.
-type jsonChange struct {
-	jsonPath
-	How    string `json:"how"`
-	Recipe bool   `json:"recipe,omitempty"`
-}
-
+// maxChanges is how many of the changes are in a refreshResult.
 const maxChanges = 100
 
 func refreshJSON(name string, res *refresh.Result, err error) refreshResult {
@@ -49,8 +43,8 @@ func refreshJSON(name string, res *refresh.Result, err error) refreshResult {
 		n := len(res.Changes)
 		j.Changed = &n
 	}
-	for _, c := range res.Changes[:min(len(res.Changes), maxChanges)] {
-		j.Changes = append(j.Changes, jsonChange{pathJSON(c.Path), c.How.String(), c.Recipe})
+	for i := range min(len(res.Changes), maxChanges) {
+		j.Changes = append(j.Changes, changeJSON(&res.Changes[i]))
 	}
 	return j
 }

@@ -14,8 +14,16 @@ const (
 	ImageCacheDir = "usr/lib/syscache"
 )
 
-// ConfigFile is the administrator's configuration, relative to the root.
-const ConfigFile = "etc/syscache.toml"
+// The configuration, relative to the root: the administrator's file, the
+// administrator's drop-ins, and the packages', of which a file of the same name
+// among the administrator's takes the place. Of a name that two of them declare
+// the first here has it.
+const (
+	ConfigFile      = "etc/syscache.toml"
+	ConfigDropIns   = "etc/syscache.d"
+	PackageDropIns  = "usr/lib/syscache.d"
+	DropInExtension = ".toml"
+)
 
 // Names in a cache's directory.
 const (
@@ -25,6 +33,8 @@ const (
 	Inventory   = "inventory"
 	State       = "state"
 	Generations = "g"
+	// Latest is a symbolic link to the files of the published generation.
+	Latest = "latest"
 
 	// TokenPrefix begins the name of a refresher's token, which becomes the
 	// new pointer.

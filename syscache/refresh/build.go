@@ -93,7 +93,7 @@ func (st *staging) run(ctx context.Context, in Inputs, emit func(key, value []by
 func (st *staging) buildTable(ctx context.Context, in Inputs) (uint64, error) {
 	rows := newRowSorter(st.disk, st.dir+"/runs")
 	add := func(key, value []byte, line uint64) error {
-		st.progress.rows.Add(1)
+		st.progress.emitted()
 		return rows.add(key, value, line)
 	}
 	if err := st.run(ctx, in, add); err != nil {

@@ -27,6 +27,10 @@ type Cache struct {
 	// Inputs and Exclude are doublestar patterns relative to the root.
 	Inputs, Exclude []string
 
+	// InputsFrom is a file under the root that lists the inputs instead, a
+	// path a line: one that the install wrote itself. See readList.
+	InputsFrom string
+
 	// Witness lists the root-relative files and directories that every
 	// reader checks. Nil: every input and every directory that a scan reads.
 	// Empty: none, the cache is believed until it is marked stale.
@@ -51,13 +55,65 @@ type Cache struct {
 	// Keep is how long a superseded generation stays; zero: a day.
 	Keep time.Duration
 
-	origin string // where it is declared, for messages
+	// Latest keeps a symbolic link, latest, at the files of the published
+	// generation, for programs that know only a fixed path. Readers through it
+	// are promised neither I1 nor I2.
+	Latest bool
+
+	file   string // where it is declared; "" if by a program
+	places map[string]location
+}
+
+// A location is where in a file a setting is, or with the name "" the cache.
+type location struct{ line, col int }
+
+// Origin returns the file and the line, from 1, in which a setting is, or with
+// "" where the cache is declared: "" and 0 for what is not set, or is declared
+// by a program.
+func (c *Cache) Origin(setting string) (file string, line int) {
+	at, ok := c.places[setting]
+	if !ok {
+		return "", 0
+	}
+	return c.file, at.line
+}
+
+// mistake returns a mistake in a setting of c, which is declared in a file.
+func (c *Cache) mistake(setting, msg, hint string) *ConfigError {
+	at := c.places[setting]
+	return &ConfigError{c.file, at.line, at.col, msg, hint}
+}
+
+// mistaken returns a mistake in a setting that shows only in the refresh.
+func (c *Cache) mistaken(setting, msg, hint string) error {
+	if c.file == "" {
+		return &HintedError{fmt.Errorf("refresh %s: %s", c.Name, msg), hint}
+	}
+	return c.mistake(setting, msg, hint)
+}
+
+// declared returns setting if it is in the file, else the name of the cache's
+// own place.
+func (c *Cache) declared(setting string) string {
+	if _, ok := c.places[setting]; ok {
+		return setting
+	}
+	return ""
+}
+
+// at returns where a setting is, to begin a message with; "" if c is declared
+// by a program.
+func (c *Cache) at(setting string) string {
+	if at := c.places[setting]; at.line > 0 {
+		return fmt.Sprintf("%s:%d:%d: ", c.file, at.line, at.col)
+	}
+	return ""
 }
 
 // Defaults of the fields of Cache.
 const (
-	defaultTimeout = time.Hour
-	defaultKeep    = 24 * time.Hour
+	DefaultTimeout = time.Hour
+	DefaultKeep    = 24 * time.Hour
 )
 
 // A ConfigError is a mistake in a configuration file.
@@ -76,13 +132,13 @@ func (e *ConfigError) Error() string {
 }
 
 // parseConfig returns the caches that a configuration file declares, sorted by
-// name. All its mistakes are in the error, one *ConfigError each.
-func parseConfig(file string, text []byte) ([]Cache, error) {
-	p := &configParser{file: file}
+// name, and its mistakes in their order.
+func parseConfig(file string, text []byte) ([]Cache, []*ConfigError) {
+	p := &configParser{file: file, text: string(text)}
 	var top map[string]toml.Primitive
-	md, err := toml.Decode(string(text), &top)
+	md, err := toml.Decode(p.text, &top)
 	if err != nil {
-		return nil, p.wrap(err, "see https://toml.io for the syntax")
+		return nil, []*ConfigError{p.wrap(err, "see https://toml.io for the syntax")}
 	}
 	p.md = &md
 	var caches []Cache
@@ -100,15 +156,12 @@ func parseConfig(file string, text []byte) ([]Cache, error) {
 	slices.SortStableFunc(p.mistakes, func(a, b *ConfigError) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
 	})
-	errs := make([]error, len(p.mistakes))
-	for i, m := range p.mistakes {
-		errs[i] = m
-	}
-	return caches, errors.Join(errs...)
+	return caches, p.mistakes
 }
 
 type configParser struct {
 	file string
+	text string
 	md   *toml.MetaData
 
 	mistakes []*ConfigError
@@ -118,7 +171,7 @@ type configParser struct {
 var settings = map[string]func(p *configParser, v toml.Primitive, c *Cache){
 	"kind": func(p *configParser, v toml.Primitive, c *Cache) {
 		const hint = `write kind = "table" or kind = "files"`
-		s, ok := p.text(v, hint)
+		s, ok := p.str(v, hint)
 		if ok && s != "table" && s != "files" {
 			p.at(v, fmt.Sprintf("kind %q", s), hint)
 		}
@@ -165,9 +218,23 @@ var settings = map[string]func(p *configParser, v toml.Primitive, c *Cache){
 	},
 	"timeout": func(p *configParser, v toml.Primitive, c *Cache) { c.Timeout = p.duration(v) },
 	"keep":    func(p *configParser, v toml.Primitive, c *Cache) { c.Keep = p.duration(v) },
+	"latest": func(p *configParser, v toml.Primitive, c *Cache) {
+		ok := false
+		if c.Latest, ok = p.value(v).(bool); !ok {
+			p.at(v, "want true or false", "write latest = true")
+		}
+	},
+	"inputs_from": func(p *configParser, v toml.Primitive, c *Cache) {
+		const hint = `write inputs_from = "share/app/FILES": a file under the root with the path of an input a line`
+		s, ok := p.str(v, hint)
+		if ok && !format.ValidPath(s) {
+			p.at(v, fmt.Sprintf("path %q", s), hint)
+		}
+		c.InputsFrom = s
+	},
 }
 
-const inputsHint = `write inputs = ["lib/**"]: patterns of the files it is derived from`
+const inputsHint = `write inputs = ["lib/**"], patterns of the files it is derived from, or inputs_from`
 
 func decodeWitness(p *configParser, v toml.Primitive, c *Cache) {
 	const hint = `write a list of paths relative to the root, ["share/app/MANIFEST"], or "inputs"`
@@ -204,7 +271,7 @@ func (p *configParser) patterns(v toml.Primitive, absolute bool) []string {
 
 func (p *configParser) duration(v toml.Primitive) time.Duration {
 	const hint = `write a number and a unit: "90s", "10m", "24h"`
-	s, ok := p.text(v, hint)
+	s, ok := p.str(v, hint)
 	if !ok {
 		return 0
 	}
@@ -222,8 +289,8 @@ func (p *configParser) value(v toml.Primitive) (value any) {
 	return value
 }
 
-// text returns the string that v is, or notes the mistake.
-func (p *configParser) text(v toml.Primitive, hint string) (string, bool) {
+// str returns the string that v is, or notes the mistake.
+func (p *configParser) str(v toml.Primitive, hint string) (string, bool) {
 	s, ok := p.value(v).(string)
 	if !ok {
 		p.at(v, "want a string", hint)
@@ -259,7 +326,7 @@ func (p *configParser) table(v toml.Primitive, hint string) map[string]toml.Prim
 }
 
 func (p *configParser) cache(name string, v toml.Primitive) Cache {
-	c := Cache{Name: name, origin: p.file}
+	c := Cache{Name: name, file: p.file, places: map[string]location{"": p.locate(v)}}
 	if !format.ValidCacheName(name) {
 		p.at(v, fmt.Sprintf("%q cannot be the name of a cache", name),
 			"names are made of a-z, 0-9, '.', '_' and '-', begin with a letter or digit, and have at most 64 characters")
@@ -270,13 +337,22 @@ func (p *configParser) cache(name string, v toml.Primitive) Cache {
 	}
 	for _, key := range p.inOrder(table) {
 		if decode, ok := settings[key]; ok {
+			c.places[key] = p.locate(table[key])
 			decode(p, table[key], &c)
 		} else {
 			p.unknown(table[key], key, slices.Sorted(maps.Keys(settings)))
 		}
 	}
-	if _, ok := table["inputs"]; !ok {
+	_, patterns := table["inputs"]
+	from, list := table["inputs_from"]
+	switch {
+	case patterns && list:
+		p.at(from, "inputs_from beside inputs", "choose one: patterns, or a list that the install wrote")
+	case !patterns && !list:
 		p.at(v, fmt.Sprintf("cache %s has no inputs", name), inputsHint)
+	}
+	if latest, ok := table["latest"]; ok && c.Latest && !c.Files {
+		p.at(latest, "latest in a cache of kind table", `it is for kind = "files": programs read a table through a reader`)
 	}
 	if c.Files && c.Command == nil {
 		p.at(v, fmt.Sprintf("cache %s is of kind files and has no build command", name), `add build = [...], or leave kind out for the built-in table of files`)
@@ -302,8 +378,14 @@ func (p *configParser) unknown(v toml.Primitive, key string, known []string) {
 
 // at notes a mistake where v is.
 func (p *configParser) at(v toml.Primitive, msg, hint string) {
-	pos := p.position(v).Position
-	p.mistakes = append(p.mistakes, &ConfigError{p.file, pos.Line, pos.Col, msg, hint})
+	at := p.locate(v)
+	p.mistakes = append(p.mistakes, &ConfigError{p.file, at.line, at.col, msg, hint})
+}
+
+func (p *configParser) locate(v toml.Primitive) location {
+	at := p.position(v).Position
+	// The library's column of a table is another's.
+	return location{at.Line, at.Start - strings.LastIndexByte(p.text[:at.Start], '\n')}
 }
 
 // nowhere is a type that nothing decodes into: the error says where it was.

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,8 +20,10 @@ type Install struct {
 	root     string // absolute, without symbolic links
 	cacheDir string // absolute
 	internal bool   // the cache_dir is one of the root's own
+	image    bool   // it is the one that an image ships
 	named    bool   // the caller named it
 	caches   []Cache
+	sources  []Source
 	owner    ownership
 	disk     disk
 	warn     func(string)
@@ -60,8 +59,9 @@ type Inputs struct {
 	Out   string          // kind files: an empty directory to write to
 }
 
-// Load reads and vets the configuration of the install at root. The error
-// joins a *ConfigError for each mistake.
+// Load reads and vets the configuration of the install at root. A mistake in a
+// file of it is no error: that file's caches are not declared then, and
+// Mistakes tells why.
 func Load(root string, o *LoadOptions) (*Install, error) {
 	if o == nil {
 		o = &LoadOptions{}
@@ -73,11 +73,13 @@ func Load(root string, o *LoadOptions) (*Install, error) {
 	if err := in.locate(root, o.CacheDir); err != nil {
 		return nil, err
 	}
-	configured, err := in.configured()
-	if err != nil {
-		return nil, err
+	in.sources = in.readSources()
+	for i := range in.sources {
+		if len(in.sources[i].Mistakes) == 0 {
+			in.caches = append(in.caches, in.sources[i].caches...)
+		}
 	}
-	in.caches = append(configured, o.Caches...)
+	in.caches = append(in.caches, o.Caches...)
 	slices.SortFunc(in.caches, func(a, b Cache) int { return strings.Compare(a.Name, b.Name) })
 	for i := range in.caches {
 		if err := in.caches[i].check(); err != nil {
@@ -87,7 +89,7 @@ func Load(root string, o *LoadOptions) (*Install, error) {
 			return nil, fmt.Errorf("cache %s is declared twice", in.caches[i].Name)
 		}
 	}
-	if in.unconfigured = len(in.caches) == 0; in.unconfigured {
+	if in.unconfigured = len(in.caches) == 0 && len(in.Mistakes()) == 0; in.unconfigured {
 		in.caches = []Cache{{Name: "files", Inputs: []string{"**"}}}
 	}
 	if in.unconfigured && in.root == "/" {
@@ -112,6 +114,12 @@ func (in *Install) Names() []string {
 	return names
 }
 
+// Caches returns the caches, sorted by name.
+func (in *Install) Caches() []Cache { return slices.Clone(in.caches) }
+
+// CacheDir returns where caches are kept, absolute.
+func (in *Install) CacheDir() string { return in.cacheDir }
+
 // ErrUndeclared is the error of an operation on a cache that the install does
 // not declare.
 var ErrUndeclared = errors.New("no such cache is configured")
@@ -120,6 +128,14 @@ func (in *Install) cache(name string) (*Cache, error) {
 	for i := range in.caches {
 		if in.caches[i].Name == name {
 			return &in.caches[i], nil
+		}
+	}
+	for _, s := range in.sources {
+		if slices.ContainsFunc(s.caches, func(c Cache) bool { return c.Name == name }) {
+			return nil, &HintedError{
+				fmt.Errorf("cache %s: there is a mistake in %s", quoteName(name), s.Path),
+				"syscache --root " + format.ShellQuote(in.root) + " config tells what and where",
+			}
 		}
 	}
 	return nil, fmt.Errorf("cache %s: %w (there are: %s)", quoteName(name), ErrUndeclared, strings.Join(in.Names(), ", "))
@@ -164,52 +180,10 @@ func (in *Install) locate(root, cacheDir string) error {
 		}
 	}
 	in.named = cacheDir != ""
-	in.internal = in.cacheDir == format.Join(abs, format.CacheDir) || in.cacheDir == format.Join(abs, format.ImageCacheDir)
+	in.image = in.cacheDir == format.Join(abs, format.ImageCacheDir)
+	in.internal = in.image || in.cacheDir == format.Join(abs, format.CacheDir)
 	in.owner.private = !in.internal && st.Mode&unix.S_IXOTH == 0
 	return nil
-}
-
-// configured reads the configuration file. None is no error.
-func (in *Install) configured() ([]Cache, error) {
-	file := format.Join(in.root, format.ConfigFile)
-	if err := in.owner.checkPath(in.root, filepath.Dir(file)); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		}
-		return nil, &ConfigError{File: file, Msg: err.Error(), Hint: trustHint(in.root)}
-	}
-	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case errors.Is(err, unix.ELOOP):
-		return nil, &ConfigError{File: file, Msg: "it is a symbolic link", Hint: "put the file itself there, so that its owner and mode speak for it"}
-	case err != nil:
-		return nil, &ConfigError{File: file, Msg: errors.Unwrap(err).Error(), Hint: "it must be a regular file that you can read"}
-	}
-	defer f.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, err
-	}
-	if err := in.owner.check(&st, unix.S_IFREG, "it"); err != nil {
-		return nil, &ConfigError{File: file, Msg: err.Error(), Hint: trustHint(in.root)}
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(text) > maxConfig {
-		return nil, &ConfigError{File: file, Msg: fmt.Sprintf("it is longer than %d MiB", maxConfig>>20)}
-	}
-	return parseConfig(file, text)
-}
-
-// maxConfig bounds a configuration file, in bytes.
-const maxConfig = 4 << 20
-
-func trustHint(root string) string {
-	return "let it belong to root or the owner of " + root + ", and nobody else write it: chmod go-w"
 }
 
 // check vets a cache that a program declares; one from a file was vetted with
@@ -240,8 +214,14 @@ func (c *Cache) check() error {
 		}
 	}
 	switch {
-	case len(c.Inputs) == 0:
+	case len(c.Inputs) == 0 && c.InputsFrom == "":
 		return fail(errors.New("it has no inputs"))
+	case len(c.Inputs) > 0 && c.InputsFrom != "":
+		return fail(errors.New("it has both inputs and a list of them"))
+	case c.InputsFrom != "" && !format.ValidPath(c.InputsFrom):
+		return fail(fmt.Errorf("list of inputs %q", c.InputsFrom))
+	case c.Latest && !c.Files:
+		return fail(errors.New("latest is for the kind files"))
 	case len(c.Command) > 0 && c.Build != nil:
 		return fail(errors.New("it has both a command and a function to build it"))
 	case len(c.Command) > 0:

@@ -42,6 +42,10 @@ type snapshot struct {
 // after the scan would certify what was never scanned.
 func (r *refresher) observe(ctx context.Context) (*snapshot, error) {
 	s := &snapshot{}
+	if r.image && r.c.Witness == nil {
+		return nil, r.c.mistaken(r.c.declared("witness"), "the inputs cannot certify what an image ships: unpacked elsewhere, they have other inodes and times",
+			`name a file that changes with them: witness = ["share/app/MANIFEST"]`)
+	}
 	for _, w := range r.c.Witness {
 		recorded, err := r.recordWitness(ctx, strings.TrimSuffix(w, "/"))
 		if errors.Is(err, errOvertaken) {
@@ -54,16 +58,16 @@ func (r *refresher) observe(ctx context.Context) (*snapshot, error) {
 	}
 	known := r.inventory()
 	r.progress.enterScan(known.Len())
-	var err error
-	if s.tree, err = r.scan(ctx, r.c.Inputs, r.c.Exclude, known); err != nil {
-		return nil, err
-	}
-	parts, err := r.recipeParts(ctx, s, known)
+	list, err := r.readList()
 	if err != nil {
 		return nil, err
 	}
-	if len(s.tree.Files) == 0 {
-		r.tell("no file matches its inputs")
+	if s.tree, err = r.scanInputs(ctx, list, known); err != nil {
+		return nil, err
+	}
+	parts, err := r.recipeParts(ctx, s, list, known)
+	if err != nil {
+		return nil, err
 	}
 	s.hashed = s.tree.Hashed
 	s.manifest = &hashing.Manifest{Recipe: parts, Inputs: s.tree.Manifest()}
@@ -77,20 +81,20 @@ func (r *refresher) observe(ctx context.Context) (*snapshot, error) {
 // scan scans the files that match under the root.
 func (r *refresher) scan(ctx context.Context, include, exclude []string, known *hashing.Inventory) (*hashing.Tree, error) {
 	t, err := hashing.Scan{
-		Root: r.root, Include: include, Exclude: exclude, Known: known, Progress: r.progress.scan.Load(),
+		Root: r.root, Include: include, Exclude: exclude, Known: known, Progress: r.progress.scanning(),
 		Avoid: []string{r.cacheDir, format.Join(r.root, format.CacheDir), format.Join(r.root, format.ImageCacheDir)},
 	}.Run(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("scan %s: %w", r.c.Name, err)
-	}
-	if len(t.Left) > 0 {
-		r.warnLeft(t.Left)
 	}
 	return t, nil
 }
 
 // warnLeft tells of inputs that were left out.
 func (r *refresher) warnLeft(left []hashing.Left) {
+	if len(left) == 0 {
+		return
+	}
 	more := ""
 	if len(left) > 1 {
 		more = fmt.Sprintf(" (and %d more)", len(left)-1)
@@ -99,8 +103,9 @@ func (r *refresher) warnLeft(left []hashing.Left) {
 }
 
 // recipeParts returns the parts of the manifest that are not inputs. Its files
-// under the root are scanned as inputs are, and certified with them.
-func (r *refresher) recipeParts(ctx context.Context, s *snapshot, known *hashing.Inventory) ([]hashing.Part, error) {
+// under the root are scanned as inputs are, and certified with them; a list of
+// the inputs is one.
+func (r *refresher) recipeParts(ctx context.Context, s *snapshot, list *fileList, known *hashing.Inventory) ([]hashing.Part, error) {
 	parts := map[string]hashing.Digest{
 		"cache": hashing.Value([]byte(r.c.Name)),
 		"kind":  hashing.Value([]byte(r.c.kind().String())),
@@ -119,6 +124,9 @@ func (r *refresher) recipeParts(ctx context.Context, s *snapshot, known *hashing
 		parts["env "+name] = hashing.Value([]byte(value))
 	}
 	var under, absolute []string
+	if list != nil {
+		under = append(under, literal(list.path))
+	}
 	for _, p := range r.c.Recipe {
 		if strings.HasPrefix(p, "/") {
 			absolute = append(absolute, p)
@@ -130,30 +138,31 @@ func (r *refresher) recipeParts(ctx context.Context, s *snapshot, known *hashing
 	if s.recipe, err = r.scan(ctx, under, nil, known); err != nil {
 		return nil, err
 	}
+	r.warnLeft(s.recipe.Left)
 	for _, in := range s.recipe.Manifest() {
 		parts["file "+in.Path] = in.Digest
 		if in.Type == hashing.Symlink {
 			r.tell("recipe %s is a symbolic link: only a change of where it leads is noticed, so name what is there too", format.Show(in.Path))
 		}
 	}
+	if list != nil && parts["file "+list.path] != list.digest {
+		return nil, overtaken("%s changed while it was read", format.Show(list.path))
+	}
 	for _, p := range under {
 		if !slices.ContainsFunc(s.recipe.Files, func(f hashing.File) bool { ok, _ := doublestar.Match(p, f.Path); return ok }) {
-			return nil, &HintedError{
-				fmt.Errorf("refresh %s: recipe %s matches no file", r.c.Name, p),
-				"correct the pattern, or restore the file: a change of what it names could not be noticed",
-			}
+			return nil, r.c.mistaken("recipe", fmt.Sprintf("recipe %q matches no file", p), unmatchedHint)
 		}
 	}
 	for _, pattern := range absolute {
-		if err := s.absoluteRecipe(ctx, pattern, parts); err != nil {
-			return nil, fmt.Errorf("refresh %s: recipe %s: %w", r.c.Name, pattern, err)
+		if err := r.absoluteRecipe(ctx, s, pattern, parts); err != nil {
+			return nil, err
 		}
 	}
-	list := make([]hashing.Part, 0, len(parts))
+	sorted := make([]hashing.Part, 0, len(parts))
 	for _, label := range slices.Sorted(maps.Keys(parts)) {
-		list = append(list, hashing.Part{Label: label, Digest: parts[label]})
+		sorted = append(sorted, hashing.Part{Label: label, Digest: parts[label]})
 	}
-	return list, nil
+	return sorted, nil
 }
 
 // joinArgs encodes a command so that no two are the same bytes.
@@ -168,21 +177,23 @@ func joinArgs(args []string) []byte {
 
 // absoluteRecipe adds the digests of the files that match an absolute
 // pattern. Links are followed: /usr/bin/python3 stands for what it names.
-func (s *snapshot) absoluteRecipe(ctx context.Context, pattern string, parts map[string]hashing.Digest) error {
+func (r *refresher) absoluteRecipe(ctx context.Context, s *snapshot, pattern string, parts map[string]hashing.Digest) error {
 	matches, err := doublestar.FilepathGlob(pattern, doublestar.WithFilesOnly(), doublestar.WithFailOnIOErrors())
-	if err != nil {
-		return err
-	}
-	if len(matches) == 0 {
-		return errors.New("it matches no file")
+	if err == nil && len(matches) == 0 {
+		return r.c.mistaken("recipe", fmt.Sprintf("recipe %q matches no file", pattern), unmatchedHint)
 	}
 	for _, m := range matches {
-		if err := s.absoluteFile(ctx, m, parts); err != nil {
-			return err
+		if err == nil {
+			err = s.absoluteFile(ctx, m, parts)
 		}
+	}
+	if err != nil {
+		return fmt.Errorf("refresh %s: recipe %s: %w", r.c.Name, pattern, err)
 	}
 	return nil
 }
+
+const unmatchedHint = "correct the pattern, or restore the file: a change of what it names could not be noticed"
 
 func (s *snapshot) absoluteFile(ctx context.Context, path string, parts map[string]hashing.Digest) error {
 	real, err := filepath.EvalSymlinks(path)
@@ -243,7 +254,7 @@ func (r contextReader) Read(b []byte) (int, error) {
 // recordWitness records a witness whose times are old enough to tell the next
 // change from this state.
 func (r *refresher) recordWitness(ctx context.Context, path string) (format.Witness, error) {
-	if err := noLinks(r.root, path); err != nil {
+	if err := noLinks(r.root, "witness", path); err != nil {
 		return format.Witness{}, err
 	}
 	if full := format.Join(r.root, path); full == r.cacheDir || strings.HasPrefix(full, r.cacheDir+"/") {
@@ -261,8 +272,10 @@ func (r *refresher) recordWitness(ctx context.Context, path string) (format.Witn
 		if w.Type == format.WitnessAbsent {
 			r.tell("witness %s does not exist: all that readers notice is that it appears", format.Show(path))
 		}
-		if !settled {
+		if !settled || r.image { // an image's identities are this machine's
 			w.Identity = [format.IdentitySize]byte{}
+		}
+		if !settled {
 			return w, nil
 		}
 		if err := witness.Check(r.root, &w); err == nil {
@@ -272,13 +285,13 @@ func (r *refresher) recordWitness(ctx context.Context, path string) (format.Witn
 	return format.Witness{}, overtaken("witness %s changed while it was read", path)
 }
 
-// noLinks refuses a witness that is reached through a symbolic link: in an
-// image that is refreshed from outside it could lead out of the root.
-func noLinks(root, witness string) error {
-	for dir := path.Dir(witness); dir != "."; dir = path.Dir(dir) {
+// noLinks refuses a path that goes through a symbolic link: in an image that is
+// refreshed from outside it could lead out of the root. what is its role.
+func noLinks(root, what, name string) error {
+	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 		fi, err := os.Lstat(format.Join(root, dir))
 		if err == nil && fi.Mode()&os.ModeSymlink != 0 {
-			return fmt.Errorf("witness %s goes through the symbolic link %s: name it by its real path", witness, dir)
+			return fmt.Errorf("%s %s goes through the symbolic link %s: name it by its real path", what, name, dir)
 		}
 	}
 	return nil

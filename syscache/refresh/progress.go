@@ -54,19 +54,41 @@ func (p *Progress) Snapshot() ProgressSnapshot {
 	return s
 }
 
+// The methods that follow are a refresh's. Of nil they do nothing: nobody looks.
+
 func (p *Progress) enter(phase Phase) {
-	p.since.Store(time.Now().UnixNano())
-	p.phase.Store(int32(phase))
+	if p != nil {
+		p.since.Store(time.Now().UnixNano())
+		p.phase.Store(int32(phase))
+	}
 }
 
 // enterScan begins a scan of about total files.
 func (p *Progress) enterScan(total int) {
-	p.total.Store(int64(total))
-	p.scan.Store(&hashing.Progress{})
-	p.enter(Scanning)
+	if p != nil {
+		p.total.Store(int64(total))
+		p.scan.Store(&hashing.Progress{})
+		p.enter(Scanning)
+	}
+}
+
+// scanning returns what the scan is to count in.
+func (p *Progress) scanning() *hashing.Progress {
+	if p == nil {
+		return nil
+	}
+	return p.scan.Load()
 }
 
 func (p *Progress) enterBuild() {
-	p.rows.Store(0)
-	p.enter(Building)
+	if p != nil {
+		p.rows.Store(0)
+		p.enter(Building)
+	}
+}
+
+func (p *Progress) emitted() {
+	if p != nil {
+		p.rows.Add(1)
+	}
 }

@@ -75,10 +75,7 @@ func (in *Install) Refresh(ctx context.Context, cache string, o *Options) (Resul
 	if err := in.checkSelf(); err != nil {
 		return Result{Cache: cache}, err
 	}
-	r := &refresher{Install: in, c: c, dir: in.cacheDir + "/" + c.Name, force: o.Force, told: map[string]bool{}}
-	if r.progress = o.Progress; r.progress == nil {
-		r.progress = &Progress{}
-	}
+	r := &refresher{Install: in, c: c, dir: in.cacheDir + "/" + c.Name, force: o.Force, progress: o.Progress, told: map[string]bool{}}
 	r.progress.enter(Starting)
 	if err := r.prepare(); err != nil {
 		return Result{Cache: cache}, err
@@ -125,7 +122,7 @@ type refresher struct {
 	dir   string // the cache's directory
 	force bool
 
-	progress *Progress
+	progress *Progress // nil: nobody looks
 
 	token *token
 	state state
@@ -162,10 +159,11 @@ func (r *refresher) run(ctx context.Context) (Result, error) {
 	var err error
 	for range attempts {
 		var result Result
-		result, err = r.attempt(ctx)
+		var g *generation
+		result, g, err = r.attempt(ctx)
 		r.dropToken()
 		if err == nil {
-			return result, r.tidy(result.Key)
+			return result, r.tidy(g)
 		}
 		r.sweep() // what the attempt left; it is the attempt's error that counts
 		if !errors.Is(err, errOvertaken) || ctx.Err() != nil {
@@ -184,12 +182,13 @@ func (r *refresher) run(ctx context.Context) (Result, error) {
 	return Result{}, err
 }
 
-// attempt is one refresh from scan to publish. An error that wraps
+// attempt is one refresh from scan to publish, of the generation that it
+// returns. An error that wraps
 // errOvertaken means: begin again.
-func (r *refresher) attempt(ctx context.Context) (Result, error) {
+func (r *refresher) attempt(ctx context.Context) (Result, *generation, error) {
 	before, err := r.readCurrent()
 	if err != nil {
-		return Result{}, err
+		return Result{}, nil, err
 	}
 	// As long as the pointer that we found is still in its place, nobody has
 	// invalidated or published: it serves as our token, and a refresh that
@@ -197,35 +196,35 @@ func (r *refresher) attempt(ctx context.Context) (Result, error) {
 	// before we look at the first input.
 	if before == nil {
 		if err := r.takeToken(); err != nil {
-			return Result{}, err
+			return Result{}, nil, err
 		}
 	}
 	s, err := r.observe(ctx)
 	if err != nil {
-		return Result{}, err
+		return Result{}, nil, err
 	}
 	r.saveInventory()
 	if !r.force {
 		if g := r.unchanged(before, s); g != nil {
 			if !r.stillCurrent(before) {
-				return Result{}, overtaken("it was invalidated meanwhile")
+				return Result{}, nil, overtaken("it was invalidated meanwhile")
 			}
-			return result(Unchanged, s, g, []hashing.Change{}), nil
+			return result(Unchanged, s, g, []hashing.Change{}), g, nil
 		}
 	}
 	if before != nil {
 		if err := r.takeToken(); err != nil {
-			return Result{}, err
+			return Result{}, nil, err
 		}
 		if !r.stillCurrent(before) {
-			return Result{}, overtaken("it was invalidated meanwhile")
+			return Result{}, nil, overtaken("it was invalidated meanwhile")
 		}
 	}
 	outcome := Recertified
 	g := r.existing(ctx, s.key)
 	if g == nil || r.force {
 		if g, s, err = r.rebuild(ctx, s, g, before); err != nil {
-			return Result{}, err
+			return Result{}, nil, err
 		}
 		outcome = Built
 	}
@@ -237,10 +236,10 @@ func (r *refresher) attempt(ctx context.Context) (Result, error) {
 			// and believed by the next refresh.
 			err = errors.Join(err, r.discard(s.key.String()))
 		}
-		return Result{}, err
+		return Result{}, nil, err
 	}
 	r.warnUncertified(s)
-	return result(outcome, s, g, changes), nil
+	return result(outcome, s, g, changes), g, nil
 }
 
 // rebuild builds the generation of s, and returns it with a snapshot that was
@@ -358,24 +357,11 @@ func (r *refresher) changes(before *published, s *snapshot) []hashing.Change {
 	if p == nil {
 		return nil
 	}
-	old, err := r.manifestOf(p.Key)
+	old, err := r.manifest(r.c.Name, p.Key)
 	if err != nil {
 		return nil
 	}
 	return append([]hashing.Change{}, hashing.Diff(old, s.manifest)...)
-}
-
-// manifestOf returns the manifest of a generation.
-func (r *refresher) manifestOf(key syscache.Key) (*hashing.Manifest, error) {
-	b, err := r.owner.readPublished(r.dir + "/" + format.Generation(key.String()) + "/" + format.Manifest)
-	if err != nil {
-		return nil, err
-	}
-	m, err := hashing.DecodeManifest(b)
-	if err == nil && m.Key() != key {
-		err = format.ErrCorrupt
-	}
-	return m, err
 }
 
 func result(o Outcome, s *snapshot, g *generation, changes []hashing.Change) Result {

@@ -19,6 +19,9 @@ type state struct {
 	// not the published one.
 	Retired map[string]int64 `json:"retired,omitempty"`
 	Failure *Failure         `json:"failure,omitempty"`
+	// Program says that a program declared the cache, not the configuration,
+	// which can then not tell that it is gone.
+	Program bool `json:"program,omitempty"`
 }
 
 // A Failure is why the last refresh failed.
@@ -40,10 +43,10 @@ func (r *refresher) readState() (s state) {
 }
 
 // saveState writes s if it is not what is there. Failing to is no failure of
-// the refresh.
+// the refresh. An image ships no memory of how it was made.
 func (r *refresher) saveState(s state) {
 	b, err := json.Marshal(s)
-	if err != nil {
+	if err != nil || r.image {
 		return
 	}
 	if old, err := readRegular(r.dir+"/"+format.State, nil); err == nil && bytes.Equal(old, b) {
@@ -81,22 +84,28 @@ func (r *refresher) inventory() *hashing.Inventory {
 // that are saved, so that the next refresh, even after a failure of this one,
 // need not read those files again.
 func (r *refresher) saveInventory() {
+	if r.image {
+		return
+	}
 	if b := r.known.Encode(); !bytes.Equal(b, r.saved) && r.replace(format.Inventory, b) == nil {
 		r.saved = b
 	}
 }
 
-// tidy is what follows a refresh that succeeded: key is the generation that is
+// tidy is what follows a refresh that succeeded: g is the generation that is
 // published. Where there is nothing to do it writes nothing.
-func (r *refresher) tidy(key syscache.Key) error {
+func (r *refresher) tidy(g *generation) error {
+	if err := r.linkLatest(g); err != nil {
+		return err
+	}
 	if err := ignoreNotExist(lstatAndRemove(r.disk, r.dir+"/"+format.Stale)); err != nil {
 		return err
 	}
-	retired, err := r.collect(key)
+	retired, err := r.collect(g.meta.Key)
 	if err != nil {
 		return err
 	}
-	r.saveState(state{Retired: retired})
+	r.saveState(state{Retired: retired, Program: r.c.file == "" && !r.unconfigured})
 	return nil
 }
 
@@ -104,13 +113,24 @@ func (r *refresher) tidy(key syscache.Key) error {
 // returns since when the others are. Readers may still have one open: what
 // they hold stays until they close it.
 func (r *refresher) collect(key syscache.Key) (map[string]int64, error) {
+	keep := r.c.Keep
+	switch {
+	case r.image: // nobody reads it yet
+		keep = 0
+	case keep == 0:
+		keep = DefaultKeep
+	}
+	retired, _, err := r.collectAfter(key, keep)
+	return retired, err
+}
+
+// collectAfter is collect with what is kept for how long, and says what it
+// removed.
+func (r *refresher) collectAfter(key syscache.Key, keep time.Duration) (map[string]int64, Collected, error) {
+	var done Collected
 	entries, err := os.ReadDir(r.dir + "/" + format.Generations)
 	if err != nil {
-		return nil, err
-	}
-	keep := int64(r.c.Keep / time.Second)
-	if r.c.Keep == 0 {
-		keep = int64(defaultKeep / time.Second)
+		return nil, done, ignoreNotExist(err)
 	}
 	retired := map[string]int64{}
 	for _, e := range entries {
@@ -122,15 +142,18 @@ func (r *refresher) collect(key syscache.Key) (map[string]int64, error) {
 		if !known || since > now() { // the clock was set back
 			since = now()
 		}
-		if now()-since < keep {
+		if now()-since < int64(keep/time.Second) {
 			retired[name] = since
+			done.Kept++
 			continue
 		}
+		done.Bytes += r.sizeOf(name)
+		done.Removed++
 		if err := r.discard(name); err != nil {
-			return nil, err
+			return nil, done, err
 		}
 	}
-	return retired, nil
+	return retired, done, nil
 }
 
 // discard removes a generation. It is renamed first: no reader may find half

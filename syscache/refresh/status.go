@@ -23,7 +23,7 @@ type Status struct {
 	Bytes      uint64       // of all outputs
 	Published  time.Time    // when the pointer was written; zero if there is none
 	Witness    string       // what certifies it, in words
-	Declared   bool         // by the configuration that was loaded
+	Declared   bool         // by the configuration that was loaded, be it with a mistake
 	Failure    *Failure     // of the last refresh; nil also where we may not read it
 }
 
@@ -32,7 +32,7 @@ type Status struct {
 func (in *Install) Status(cache string) Status {
 	s := Status{Cache: cache}
 	_, err := in.cache(cache)
-	s.Declared = err == nil
+	s.Declared = !errors.Is(err, ErrUndeclared)
 	r, err := syscache.Open(in.root, cache, in.readOptions(false))
 	s.Err = err
 	if err != nil {
@@ -68,7 +68,7 @@ func (in *Install) measure(s *Status) {
 			s.Files++
 		}
 	}
-	for _, d := range in.readOptions(false).CacheDirs {
+	for _, d := range in.readDirs() {
 		for _, name := range []string{format.Current, format.Stale} {
 			if fi, err := os.Lstat(d + "/" + s.Cache + "/" + name); err == nil && s.Published.IsZero() {
 				s.Published = fi.ModTime().UTC()
@@ -79,28 +79,47 @@ func (in *Install) measure(s *Status) {
 
 // Statuses returns the status of every cache that is declared or there.
 func (in *Install) Statuses() ([]Status, error) {
-	there, err := in.built()
-	names := append(in.Names(), there...)
-	slices.Sort(names)
-	var all []Status
-	for _, name := range slices.Compact(names) {
-		all = append(all, in.Status(name))
+	names, err := in.AllNames()
+	all := make([]Status, len(names))
+	for i, name := range names {
+		all[i] = in.Status(name)
 	}
 	return all, err
 }
 
-func (in *Install) readOptions(stale bool) *syscache.ReadOptions {
-	o := &syscache.ReadOptions{AllowStale: stale, CacheDirs: []string{in.cacheDir}}
-	if !in.named {
-		o.CacheDirs = []string{format.Join(in.root, format.CacheDir), format.Join(in.root, format.ImageCacheDir)}
+// AllNames returns the names of all caches that are declared, be it in a file
+// with a mistake, or of which there is anything, sorted.
+func (in *Install) AllNames() ([]string, error) {
+	names, err := in.built()
+	names = append(names, in.Names()...)
+	for _, source := range in.sources {
+		for i := range source.caches {
+			if name := source.caches[i].Name; format.ValidCacheName(name) {
+				names = append(names, name)
+			}
+		}
 	}
-	return o
+	slices.Sort(names)
+	return slices.Compact(names), err
+}
+
+func (in *Install) readOptions(stale bool) *syscache.ReadOptions {
+	return &syscache.ReadOptions{AllowStale: stale, CacheDirs: in.readDirs()}
+}
+
+// readDirs returns the cache_dirs that readers look into: unless the caller
+// named one, the one that an image ships too.
+func (in *Install) readDirs() []string {
+	if in.named {
+		return []string{in.cacheDir}
+	}
+	return []string{in.cacheDir, format.Join(in.root, format.ImageCacheDir)}
 }
 
 // describeWitness says what the published pointer is certified by.
 func (in *Install) describeWitness(cache string) string {
 	var cur []byte
-	for _, d := range in.readOptions(false).CacheDirs {
+	for _, d := range in.readDirs() {
 		for _, name := range []string{format.Current, format.Stale} {
 			if b, err := in.owner.readPublished(d + "/" + cache + "/" + name); err == nil && cur == nil {
 				cur = b
@@ -177,7 +196,7 @@ func (in *Install) Verify(ctx context.Context, cache string) error {
 // generationDir returns where the generation of key is.
 func (in *Install) generationDir(cache string, key syscache.Key) (string, error) {
 	var err error
-	for _, d := range in.readOptions(false).CacheDirs {
+	for _, d := range in.readDirs() {
 		dir := d + "/" + cache + "/" + format.Generation(key.String())
 		if _, e := os.Lstat(dir); e == nil {
 			return dir, nil
@@ -190,7 +209,7 @@ func (in *Install) generationDir(cache string, key syscache.Key) (string, error)
 
 // matchesPointer checks that g's meta is the one that the pointer names.
 func (in *Install) matchesPointer(cache string, g *generation) error {
-	for _, d := range in.readOptions(false).CacheDirs {
+	for _, d := range in.readDirs() {
 		for _, name := range []string{format.Current, format.Stale} {
 			b, err := in.owner.readPublished(d + "/" + cache + "/" + name)
 			if err != nil {
