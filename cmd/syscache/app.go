@@ -153,7 +153,7 @@ func (a *app) open(cache string, stale bool) (*syscache.Reader, error) {
 	}
 	r, err := syscache.Open(root, cache, &syscache.ReadOptions{CacheDirs: dirs, AllowStale: stale})
 	if err == nil && r.Stale() != nil {
-		a.note(fmt.Sprintf("%s is stale: %v", cache, r.Stale()))
+		a.note(fmt.Sprintf("%s: %v", cache, r.Stale()))
 	}
 	return r, err
 }

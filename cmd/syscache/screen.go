@@ -67,10 +67,10 @@ func (s *screen) print(stay string) {
 
 // lines returns what is to be drawn.
 func (s *screen) lines() (lines []string) {
-	width, height, ok := s.size()
-	if !s.live || !ok {
+	if !s.live {
 		return nil
 	}
+	width, height, _ := s.size()
 	now := time.Now()
 	for _, a := range s.running {
 		if now.Sub(a.began) >= patience && len(lines) < height-1 {
