@@ -162,6 +162,7 @@ func (r *reader) regular(j *job, file *File, certain bool) error {
 	if !certain {
 		file.ID = format.Identity{}
 	}
+	r.scan.Progress.Read.Add(1)
 	r.add(*file, true)
 	return nil
 }
@@ -193,6 +194,7 @@ func (r *reader) digest(fd int, d *Digest) (n uint64, err error) {
 			return n, nil
 		}
 		r.h.Write(r.buf[:k])
+		r.scan.Progress.Bytes.Add(int64(k))
 		n += uint64(k)
 	}
 }

@@ -50,6 +50,7 @@ type Scan struct {
 	Avoid            []string   // directories that are never entered, as absolute paths; one need not exist
 	Known            *Inventory // of an earlier scan, or nil
 	Workers          int        // how many files are read at once; 0: GOMAXPROCS
+	Progress         *Progress  // added to, if not nil
 
 	clock clock // of a test; zero: the file systems'
 	// Of a test: called before a file is opened, and after a file or link was
@@ -118,6 +119,9 @@ func (s Scan) Run(ctx context.Context) (*Tree, error) {
 	}
 	if s.Workers <= 0 {
 		s.Workers = runtime.GOMAXPROCS(0)
+	}
+	if s.Progress == nil {
+		s.Progress = &Progress{}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

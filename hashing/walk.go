@@ -234,6 +234,7 @@ func (w *walk) take(l *level, name string, typ byte, s *step) (bool, error) {
 	if !s.file || excludes(w.exclude, s.path) {
 		return false, nil
 	}
+	w.scan.Progress.Found.Add(1)
 	j := job{l.h.retain(), name, s.path}
 	select {
 	case w.jobs <- j:

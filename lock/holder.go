@@ -3,6 +3,7 @@ package lock
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -14,12 +15,13 @@ import (
 // and the holder writes its command line itself.
 type Holder struct {
 	PID     int       // 0: unknown
+	UID     int       // whose the process is; -1: unknown
 	Command string    // base name and verb, as "syscache refresh"; printable; "": unknown
 	Since   time.Time // when the process started, not when it took the lock; zero: unknown
 }
 
-// String is "pid 4242 (syscache refresh) for 12 s", as far as known. The time is
-// how long the process has run: how long it has held the lock, nothing tells.
+// String is "pid 4242 (syscache refresh) of uid 0, started 12 s ago", as far
+// as known. How long it has held the lock, nothing tells.
 func (h Holder) String() string {
 	if h.PID == 0 {
 		return "another process"
@@ -28,8 +30,11 @@ func (h Holder) String() string {
 	if h.Command != "" {
 		s += " (" + h.Command + ")"
 	}
+	if h.UID >= 0 {
+		s += fmt.Sprintf(" of uid %d", h.UID)
+	}
 	if !h.Since.IsZero() {
-		s += " for " + rough(time.Since(h.Since))
+		s += ", started " + rough(time.Since(h.Since)) + " ago"
 	}
 	return s
 }
@@ -44,19 +49,25 @@ func rough(d time.Duration) string {
 	return fmt.Sprintf("%d h", int(d.Hours()))
 }
 
+// valued are the flags of the syscache command whose value may follow as an
+// argument of its own.
+var valued = []string{"--root", "--cache-dir", "--wait"}
+
 // commandOf shortens a command line, its arguments each ended by NUL, to the
 // base name of the program and the first argument that looks like a verb. Paths
-// and values of flags do not.
+// do not, and values of flags are passed over.
 func commandOf(cmdline string) string {
 	name, rest, _ := strings.Cut(cmdline, "\x00")
 	if name == "" {
 		return ""
 	}
 	name = printable(path.Base(name), 40)
+	isValue := false
 	for arg := range strings.SplitSeq(rest, "\x00") {
-		if isVerb(arg) {
+		if isVerb(arg) && !isValue {
 			return name + " " + arg
 		}
+		isValue = !isValue && slices.Contains(valued, arg)
 	}
 	return name
 }

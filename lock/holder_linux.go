@@ -30,7 +30,7 @@ func holderOf(fi fs.FileInfo) Holder {
 	if pid == 0 {
 		return Holder{}
 	}
-	return Holder{PID: pid, Command: processCommand(pid), Since: processStart(pid)}
+	return Holder{PID: pid, UID: processUser(pid), Command: processCommand(pid), Since: processStart(pid)}
 }
 
 // findHolder finds the process with an flock on the inode in the text of
@@ -89,6 +89,27 @@ func processCommand(pid int) string {
 		return ""
 	}
 	return commandOf(string(b))
+}
+
+// processUser reads the status, as everybody may: the owner of /proc/PID itself
+// is root once a process has changed its user, as a refresh does.
+func processUser(pid int) int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return -1
+	}
+	for line := range strings.Lines(string(b)) {
+		ids, ok := strings.CutPrefix(line, "Uid:\t") // real, effective, saved, file system's
+		if !ok {
+			continue
+		}
+		if f := strings.Fields(ids); len(f) == 4 {
+			if uid, err := strconv.Atoi(f[1]); err == nil {
+				return uid
+			}
+		}
+	}
+	return -1
 }
 
 // processStart counts back from now: a start time in /proc is on the clock that

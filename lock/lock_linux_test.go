@@ -268,15 +268,15 @@ func TestHolderOfRealProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, h := range []Holder{told, held.Holder} {
-		if h.PID != p.Process.Pid || h.Command != "syscache refresh" {
-			t.Errorf("holder %+v, want pid %d, syscache refresh", h, p.Process.Pid)
+		if h.PID != p.Process.Pid || h.UID != os.Geteuid() || h.Command != "syscache refresh" {
+			t.Errorf("holder %+v, want pid %d, uid %d, syscache refresh", h, p.Process.Pid, os.Geteuid())
 		}
 		// Started since then, but for the tick to which the kernel rounds down.
 		if h.Since.Before(began.Add(-time.Second)) || h.Since.After(time.Now()) {
 			t.Errorf("since %v, want between %v and now", h.Since, began)
 		}
 	}
-	want := fmt.Sprintf(`^lock %s: held by pid %d \(syscache refresh\) for \d+ s$`, regexp.QuoteMeta(path), p.Process.Pid)
+	want := fmt.Sprintf(`^lock %s: held by pid %d \(syscache refresh\) of uid %d, started \d+ s ago$`, regexp.QuoteMeta(path), p.Process.Pid, os.Geteuid())
 	if !regexp.MustCompile(want).MatchString(err.Error()) {
 		t.Errorf("message %q, want %s", err, want)
 	}

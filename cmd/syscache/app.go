@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +20,10 @@ import (
 
 // app is the command line: what all verbs share.
 type app struct {
-	stdout, stderr io.Writer
+	stdout io.Writer
+	screen *screen // stderr
+
+	refreshed sync.Mutex // of lines on stdout of refreshes side by side
 
 	root     string
 	cacheDir string
@@ -45,7 +50,8 @@ when the install changes, and read by every user without locks or privilege.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.root, "root", "", "the install's `directory` (default $SYSCACHE_ROOT, else /)")
 	flags.StringVar(&a.cacheDir, "cache-dir", "", "where caches are kept (default $SYSCACHE_CACHE_DIR, else var/cache/syscache under the root)")
-	flags.BoolVar(&a.json, "json", false, "print results as JSON")
+	flags.BoolVar(&a.json, "json", a.json, "print results, and errors, as JSON")
+	flags.Lookup("json").DefValue = "false" // what it is was looked at before
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print nothing but results and errors")
 	root.AddCommand(
 		a.initCommand(), a.refreshCommand(), a.invalidateCommand(), a.statusCommand(), a.getCommand(),
@@ -147,24 +153,45 @@ func (a *app) open(cache string, stale bool) (*syscache.Reader, error) {
 	}
 	r, err := syscache.Open(root, cache, &syscache.ReadOptions{CacheDirs: dirs, AllowStale: stale})
 	if err == nil && r.Stale() != nil {
-		a.note(fmt.Sprintf("%s is stale: %v", cache, r.Stale()))
+		a.note(fmt.Sprintf("%s: %v", cache, r.Stale()))
 	}
 	return r, err
 }
 
 // warn tells what no error says, unless it should be quiet.
-func (a *app) warn(msg string) { a.note("warning: " + msg) }
+func (a *app) warn(msg string) {
+	if a.json {
+		a.note(msg)
+		return
+	}
+	a.note("warning: " + msg)
+}
 
 // note prints a line for a person.
 func (a *app) note(msg string) {
-	if !a.quiet && !a.hook {
-		fmt.Fprintln(a.stderr, "syscache: "+msg)
+	switch {
+	case a.quiet || a.hook:
+	case a.json:
+		a.screen.print(jsonLine(map[string]string{"warning": msg}))
+	default:
+		a.screen.print("syscache: " + msg + "\n")
 	}
 }
 
 // printJSON prints v as one line of JSON.
 func (a *app) printJSON(v any) error {
-	e := json.NewEncoder(a.stdout)
+	_, err := io.WriteString(a.stdout, jsonLine(v))
+	return err
+}
+
+// jsonLine returns v as one line of JSON. It is one of our own types, all of
+// which can be encoded.
+func jsonLine(v any) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		panic(err)
+	}
+	return b.String()
 }

@@ -32,10 +32,9 @@ build. Nothing is changed, and the exit code does not depend on the result.`,
 				return err
 			}
 			w := bufio.NewWriter(a.stdout)
-			out := *a
-			out.stdout = w
+			a.stdout = w
 			for i := range changes {
-				if err := out.printChange(&changes[i]); err != nil {
+				if err := a.printChange(&changes[i]); err != nil {
 					return err
 				}
 			}
@@ -46,21 +45,18 @@ build. Nothing is changed, and the exit code does not depend on the result.`,
 
 // A changeResult is what diff --json prints, a line a change.
 type changeResult struct {
-	Path       string   `json:"path,omitempty"`
-	PathBase64 []byte   `json:"path_base64,omitempty"`
-	Recipe     bool     `json:"recipe,omitempty"`
-	How        []string `json:"how"`
+	jsonPath
+	Recipe bool     `json:"recipe,omitempty"`
+	How    []string `json:"how"`
+}
+
+func changeJSON(c *hashing.Change) changeResult {
+	return changeResult{pathJSON(c.Path), c.Recipe, strings.Split(c.How.String(), ", ")}
 }
 
 func (a *app) printChange(c *hashing.Change) error {
 	if a.json {
-		res := changeResult{Recipe: c.Recipe, How: strings.Split(c.How.String(), ", ")}
-		if p, ok := pathJSON(c.Path).(map[string][]byte); ok {
-			res.PathBase64 = p["path_base64"]
-		} else {
-			res.Path = c.Path
-		}
-		return a.printJSON(res)
+		return a.printJSON(changeJSON(c))
 	}
 	path := format.Show(c.Path)
 	if c.Recipe {

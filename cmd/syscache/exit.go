@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 
@@ -54,7 +55,7 @@ func exitCode(err error) int {
 	return exitFailure
 }
 
-// tell prints err for a person: a line each, with its hint.
+// tell prints err: what it joins one by one, each with its hint.
 func (a *app) tell(err error) {
 	var joined interface{ Unwrap() []error }
 	if errors.As(err, &joined) && strings.Contains(err.Error(), "\n") {
@@ -63,16 +64,35 @@ func (a *app) tell(err error) {
 		}
 		return
 	}
-	fmt.Fprintln(a.stderr, "syscache: "+err.Error())
+	c := complaint{Error: err.Error(), Hint: hint(err), Exit: exitCode(err)}
 	var build *refresh.BuildError
-	if errors.As(err, &build) && build.Stderr != "" {
-		for line := range strings.SplitSeq(build.Stderr, "\n") {
-			fmt.Fprintln(a.stderr, "  | "+line)
-		}
+	if errors.As(err, &build) {
+		c.Stderr = build.Stderr
 	}
-	if h := hint(err); h != "" {
-		fmt.Fprintln(a.stderr, "hint: "+h)
+	a.complain(c)
+}
+
+// A complaint is what is told of an error.
+type complaint struct {
+	Error  string `json:"error"`
+	Hint   string `json:"hint,omitempty"`
+	Stderr string `json:"stderr,omitempty"` // of a builder
+	Exit   int    `json:"exit"`
+}
+
+func (a *app) complain(c complaint) {
+	if a.json {
+		a.screen.print(jsonLine(c))
+		return
 	}
+	lines := "syscache: " + c.Error + "\n"
+	if c.Stderr != "" {
+		lines += "  | " + strings.ReplaceAll(c.Stderr, "\n", "\n  | ") + "\n"
+	}
+	if c.Hint != "" {
+		lines += "hint: " + c.Hint + "\n"
+	}
+	a.screen.print(lines)
 }
 
 // hint returns what to do about err.
@@ -102,8 +122,10 @@ func hint(err error) string {
 		return "declare it in etc/syscache.toml under the root"
 	case errors.As(err, &usage):
 		return "see syscache --help"
-	case errors.Is(err, refresh.ErrNotOwner), errors.Is(err, fs.ErrPermission):
-		return "refresh, invalidate and init are for who may write the install: run it as its owner, or as root"
+	case errors.Is(err, refresh.ErrNotOwner):
+		return "refresh, invalidate, gc and init are for who may write the install: run it as its owner, or as root"
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("you are uid %d: refresh, invalidate, gc and init are for who may write the install, its owner or root", os.Geteuid())
 	case errors.Is(err, syscall.EROFS):
 		return "keep the caches of a read-only install elsewhere: --cache-dir"
 	case strings.HasPrefix(err.Error(), "write /dev/stdout"):

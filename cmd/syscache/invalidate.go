@@ -34,23 +34,44 @@ next refresh, and a refresh that is under way will not publish. It takes no lock
 				o.CacheDir = dirs[0]
 			}
 			if len(names) == 0 {
-				return refresh.InvalidateAll(root, o)
+				done, err := refresh.InvalidateAll(root, o)
+				return errors.Join(a.printInvalidated(done), err)
 			}
-			in, err := a.load()
-			if err != nil {
-				return err
-			}
-			var failed []error
-			for _, name := range names {
-				if !slices.Contains(in.Names(), name) && !in.Built(name) {
-					failed = append(failed, fmt.Errorf("invalidate %q: %w", name, refresh.ErrUndeclared))
-					continue
-				}
-				failed = append(failed, in.Invalidate(name))
-			}
-			return errors.Join(failed...)
+			done, err := a.invalidate(names)
+			return errors.Join(a.printInvalidated(done), err)
 		},
 	}
 	a.hookFlag(c, "for package hooks: exit code 0, environment ignored")
 	return c
+}
+
+// invalidate invalidates caches by name, and returns those that it could.
+func (a *app) invalidate(names []string) (done []string, err error) {
+	in, err := a.load()
+	if err != nil {
+		return nil, err
+	}
+	var failed []error
+	for _, name := range names {
+		if !slices.Contains(in.Names(), name) && !in.Built(name) {
+			failed = append(failed, fmt.Errorf("invalidate %q: %w", name, refresh.ErrUndeclared))
+		} else if err := in.Invalidate(name); err != nil {
+			failed = append(failed, err)
+		} else {
+			done = append(done, name)
+		}
+	}
+	return done, errors.Join(failed...)
+}
+
+func (a *app) printInvalidated(names []string) error {
+	if !a.json {
+		return nil
+	}
+	for _, name := range names {
+		if err := a.printJSON(map[string]string{"cache": name, "outcome": "invalidated"}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

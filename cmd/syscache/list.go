@@ -35,12 +35,11 @@ with --json a JSON line each.`,
 				prefix = args[1]
 			}
 			w := bufio.NewWriter(a.stdout)
-			out := *a
-			out.stdout = w
+			a.stdout = w
 			if r.Dir() != "" {
-				err = out.listFiles(r, prefix)
+				err = a.listFiles(r, prefix)
 			} else {
-				err = out.listRows(r, prefix)
+				err = a.listRows(r, prefix)
 			}
 			if ferr := w.Flush(); err == nil {
 				err = ferr
@@ -81,12 +80,17 @@ func (a *app) listFiles(r *syscache.Reader, prefix string) error {
 	})
 }
 
-// pathJSON is a path in JSON: in base64 if it is not UTF-8.
-func pathJSON(path string) any {
+// A jsonPath is a path in JSON: in base64 if it is not UTF-8.
+type jsonPath struct {
+	Path       string `json:"path,omitempty"`
+	PathBase64 []byte `json:"path_base64,omitempty"`
+}
+
+func pathJSON(path string) jsonPath {
 	if utf8.ValidString(path) {
-		return map[string]string{"path": path}
+		return jsonPath{Path: path}
 	}
-	return map[string][]byte{"path_base64": []byte(path)}
+	return jsonPath{PathBase64: []byte(path)}
 }
 
 // A row in JSON: what is not UTF-8, or no JSON value, is in base64.

@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -30,8 +29,8 @@ func main() {
 // run is main without the exit: it returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	// Known before the flags are parsed: a mistake among them must not fail a
-	// package manager's transaction either.
-	a := &app{stdout: stdout, stderr: stderr, hook: asksForHook(args)}
+	// package manager's transaction either, and is told as all others are.
+	a := &app{stdout: stdout, screen: &screen{w: stderr}, hook: asksForHook(args), json: slices.Contains(flagsOf(args), "--json")}
 	root := a.command()
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -41,7 +40,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		// Whatever happened: a hook that fails leaves packages half
 		// installed. What there was to say has been said, or is now.
 		if err != nil {
-			fmt.Fprintln(stderr, "syscache: "+oneLine(err.Error()))
+			a.complain(complaint{Error: oneLine(err.Error())})
 		}
 		return exitOK
 	}
@@ -53,10 +52,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // asksForHook says whether --hook is among the flags of a verb that has it.
 func asksForHook(args []string) bool {
-	if end := slices.Index(args, "--"); end >= 0 {
-		args = args[:end]
-	}
+	args = flagsOf(args)
 	return slices.Contains(args, "--hook") && (slices.Contains(args, "refresh") || slices.Contains(args, "invalidate"))
+}
+
+// flagsOf returns the arguments among which there are flags.
+func flagsOf(args []string) []string {
+	if end := slices.Index(args, "--"); end >= 0 {
+		return args[:end]
+	}
+	return args
 }
 
 // A toldError is one that the user has been told already.

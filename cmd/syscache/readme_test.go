@@ -127,7 +127,7 @@ func TestReadmeCommands(t *testing.T) {
 		commands = append(commands, strings.Fields(line))
 	}
 	want := []struct{ stdout, stderr string }{
-		{"^$", `^syscache: files: built: 1 inputs? \(1 read\), 1 rows?, [0-9]+ B, [0-9.]+m?s\n$`},
+		{"^$", `^syscache: files: built: 1 input, 1 row, [0-9]+ B, [0-9.]+m?s\n$`},
 		{`^{"type":"file","size":7,"mode":"0644","digest":"[0-9a-f]{64}"}\n$`, "^$"},
 	}
 	if len(commands) != len(want) {

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
-	"github.com/dustin/go-humanize"
-	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/syscache/syscache/lock"
@@ -46,18 +47,9 @@ first.`,
 	return c
 }
 
-// A refreshResult is what refresh --json prints, a line a cache.
-type refreshResult struct {
-	Cache   string `json:"cache"`
-	Outcome string `json:"outcome"` // unchanged, recertified, built, failed
-	Key     string `json:"key,omitempty"`
-	Rows    uint64 `json:"rows"`
-	Inputs  int    `json:"inputs"`
-	Hashed  int    `json:"hashed"`
-	Bytes   uint64 `json:"bytes"`
-	Millis  int64  `json:"milliseconds"`
-	Error   string `json:"error,omitempty"`
-}
+// atOnce is how many caches are refreshed side by side: enough that one that
+// waits, for a lock or its builder, seldom keeps others waiting.
+const atOnce = 8
 
 func (a *app) refresh(ctx context.Context, names []string, o refresh.Options) error {
 	root, err := a.rootDir()
@@ -96,15 +88,39 @@ func (a *app) refresh(ctx context.Context, names []string, o refresh.Options) er
 			}
 		}
 	}
-	for _, name := range names {
-		if err := a.refreshOne(ctx, in, name, o); err != nil {
-			failed = append(failed, err)
-		}
-	}
+	slices.Sort(names)
+	failed = append(failed, a.refreshAll(ctx, in, slices.Compact(names), o)...)
 	if a.hook {
 		return nil // each was told
 	}
 	return errors.Join(failed...)
+}
+
+// refreshAll refreshes caches side by side. What succeeds is told at once, what
+// fails is returned, in the order of names.
+func (a *app) refreshAll(ctx context.Context, in *refresh.Install, names []string, o refresh.Options) []error {
+	if !a.quiet && !a.hook && !a.json {
+		defer a.screen.animate()()
+	}
+	failed := make([]error, len(names))
+	var skipped atomic.Int32
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	for i, name := range names {
+		g.Go(func() error {
+			if ctx.Err() != nil && !a.hook { // a hook invalidates it
+				skipped.Add(1)
+				return nil
+			}
+			failed[i] = a.refreshOne(ctx, in, name, o)
+			return nil
+		})
+	}
+	g.Wait()
+	if n := int(skipped.Load()); n > 0 {
+		failed = append(failed, fmt.Errorf("refresh: interrupted before %s had begun", count(n, "cache")))
+	}
+	return failed
 }
 
 // mistakes returns the mistakes in the configuration; a hook tells them, a line
@@ -118,44 +134,32 @@ func (a *app) mistakes(in *refresh.Install) []error {
 			msgs = append(msgs, oneLine(m.Error()))
 		}
 		if a.hook && len(msgs) > 0 {
-			fmt.Fprintln(a.stderr, "syscache: "+strings.Join(msgs, "; ")+"; until that is mended no cache of this file is refreshed or believed")
+			a.complain(complaint{Error: strings.Join(msgs, "; ") + "; until that is mended no cache of this file is refreshed or believed"})
 		}
 	}
 	return all
 }
 
 func (a *app) refreshOne(ctx context.Context, in *refresh.Install, name string, o refresh.Options) error {
+	shown := a.screen.start(name)
+	o.Progress = &shown.progress
 	o.Waiting = func(h lock.Holder) { a.note(fmt.Sprintf("%s: waiting for %v", name, h)) }
 	res, err := in.Refresh(ctx, name, &o)
-	if err != nil {
-		if a.hook {
-			a.hookFailed(in, name, err)
-		}
-		if a.json {
-			a.printJSON(refreshResult{Cache: name, Outcome: "failed", Error: err.Error()})
-		}
-		return err
+	a.screen.end(shown)
+	switch {
+	case err != nil && a.hook:
+		a.hookFailed(in, name, err)
+	case err == nil && !a.json:
+		a.note(fmt.Sprintf("%s: %s: %s", name, res.Outcome, summary(&res)))
 	}
 	if a.json {
-		return a.printJSON(refreshResult{
-			name, string(res.Outcome), res.Key.String(), res.Rows, res.Inputs, res.Hashed, res.Bytes, res.Duration.Milliseconds(), "",
-		})
+		a.refreshed.Lock()
+		defer a.refreshed.Unlock()
+		if e := a.printJSON(refreshJSON(name, &res, err)); err == nil {
+			err = e
+		}
 	}
-	a.note(fmt.Sprintf("%s: %s: %s", name, res.Outcome, summary(&res)))
-	return nil
-}
-
-func summary(res *refresh.Result) string {
-	s := fmt.Sprintf("%s (%s read)", count(res.Inputs, "input"), humanize.Comma(int64(res.Hashed)))
-	if res.Rows > 0 {
-		s += ", " + count(int(res.Rows), "row")
-	}
-	return s + fmt.Sprintf(", %s, %v", humanize.IBytes(res.Bytes), res.Duration.Round(time.Millisecond))
-}
-
-// count writes a number with its noun.
-func count(n int, noun string) string {
-	return humanize.Comma(int64(n)) + " " + english.PluralWord(n, noun, "")
+	return err
 }
 
 // hookFailed marks what could not be refreshed as stale, in one line.
@@ -164,7 +168,7 @@ func (a *app) hookFailed(in *refresh.Install, name string, err error) {
 	if e := in.Invalidate(name); e != nil {
 		then = "and it could not be invalidated: " + e.Error()
 	}
-	fmt.Fprintln(a.stderr, "syscache: "+oneLine(err.Error())+"; "+then)
+	a.complain(complaint{Error: oneLine(err.Error()) + "; " + then})
 }
 
 // unreadable is for a hook that cannot even read the configuration: what
@@ -181,7 +185,8 @@ func (a *app) unreadable(cause error) error {
 }
 
 func (a *app) invalidateAll(root string) error {
-	return refresh.InvalidateAll(root, &refresh.LoadOptions{CacheDir: a.cacheDir})
+	_, err := refresh.InvalidateAll(root, &refresh.LoadOptions{CacheDir: a.cacheDir})
+	return err
 }
 
 // keepFromBuilders marks what we inherited, a package manager's log or status

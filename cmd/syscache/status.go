@@ -3,7 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/syscache/syscache/syscache"
@@ -32,14 +37,12 @@ worst.`,
 			for _, name := range names {
 				all = append(all, in.Status(name))
 			}
+			if err := a.printStatuses(all); err != nil {
+				return err
+			}
 			var failed []error
 			for i := range all {
-				if err := a.printStatus(&all[i]); err != nil {
-					return err
-				}
-				if all[i].Err != nil {
-					failed = append(failed, all[i].Err)
-				}
+				failed = append(failed, all[i].Err)
 			}
 			for _, m := range a.mistakes(in) {
 				a.tell(m)
@@ -61,12 +64,18 @@ type statusResult struct {
 	Hint    string           `json:"hint,omitempty"`
 	Key     string           `json:"key,omitempty"`
 	Rows    int              `json:"rows"`
+	Files   int              `json:"files,omitempty"`
+	Bytes   uint64           `json:"bytes,omitempty"`
+	Built   time.Time        `json:"built,omitzero"`
 	Witness string           `json:"witness,omitempty"`
 	Failure *refresh.Failure `json:"failure,omitempty"`
 }
 
-func (a *app) printStatus(s *refresh.Status) error {
-	res := statusResult{Cache: s.Cache, State: "fresh", Rows: s.Rows, Witness: s.Witness, Failure: s.Failure}
+func resultOf(s *refresh.Status) statusResult {
+	res := statusResult{
+		Cache: s.Cache, State: "fresh", Rows: s.Rows, Files: s.Files, Bytes: s.Bytes,
+		Built: s.Published.Truncate(time.Second), Witness: s.Witness, Failure: s.Failure,
+	}
 	if s.Generation != (syscache.Key{}) {
 		res.Key = s.Generation.String()
 	}
@@ -83,31 +92,96 @@ func (a *app) printStatus(s *refresh.Status) error {
 	case s.Err != nil:
 		res.State, res.Detail = "failed", s.Err.Error()
 	}
-	if a.json {
-		return a.printJSON(res)
-	}
-	line := fmt.Sprintf("%s: %s", s.Cache, res.State)
-	switch {
-	case res.Detail != "":
-		line += ": " + res.Detail
-	case s.Err == nil:
-		line += fmt.Sprintf(": generation %s", s.Generation.Short())
-		if s.Rows > 0 {
-			line += ", " + count(s.Rows, "row")
+	return res
+}
+
+// printStatuses prints a row a cache, in columns, and below it what decided a
+// state that is not fresh.
+func (a *app) printStatuses(all []refresh.Status) error {
+	var rows [][]string
+	var below []string
+	for i := range all {
+		res := resultOf(&all[i])
+		if a.json {
+			if err := a.printJSON(res); err != nil {
+				return err
+			}
+			continue
 		}
-		line += ", witness: " + s.Witness
+		rows = append(rows, cells(&res))
+		below = append(below, details(&res, all[i].Declared))
 	}
-	if !s.Declared {
-		line += " (not configured)"
+	for i, line := range align(rows) {
+		if _, err := io.WriteString(a.stdout, line+"\n"+below[i]); err != nil {
+			return err
+		}
 	}
-	if s.Failure != nil {
-		line += fmt.Sprintf("\n  the last refresh failed at %s: %s", s.Failure.Time.Format("2006-01-02 15:04:05 MST"), s.Failure.Message)
+	return nil
+}
+
+// cells are the columns: state, cache and, where there is a generation, what
+// it is.
+func cells(res *statusResult) []string {
+	c := []string{res.State, res.Cache}
+	if res.Key == "" {
+		return c
 	}
-	if res.Hint != "" {
-		line += "\n  hint: " + res.Hint
+	what := count(res.Rows, "row")
+	if res.Files > 0 {
+		what = count(res.Files, "file")
 	}
-	_, err := fmt.Fprintln(a.stdout, line)
-	return err
+	c = append(c, res.Key[:12], what, humanize.IBytes(res.Bytes), ago(res.Built))
+	if res.Witness != "" {
+		c = append(c, "witness: "+res.Witness)
+	}
+	return c
+}
+
+func ago(t time.Time) string {
+	if time.Since(t) < 2*time.Second {
+		return "just now"
+	}
+	return humanize.Time(t)
+}
+
+// align returns rows as lines whose columns stand below each other.
+func align(rows [][]string) []string {
+	var widths []int
+	for _, row := range rows {
+		for i, c := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(c))
+		}
+	}
+	lines := make([]string, len(rows))
+	for i, row := range rows {
+		for j, c := range row {
+			row[j] = fmt.Sprintf("%-*s", widths[j], c)
+		}
+		lines[i] = strings.TrimRight(strings.Join(row, "  "), " ")
+	}
+	return lines
+}
+
+// details are the lines below a row: what decided its state, what failed, and
+// what to do.
+func details(res *statusResult, declared bool) string {
+	var b strings.Builder
+	if res.Detail != "" {
+		b.WriteString("    " + res.Detail + "\n")
+	}
+	if f := res.Failure; f != nil {
+		fmt.Fprintf(&b, "    the last refresh failed at %s: %s\n", f.Time.Format("2006-01-02 15:04:05 MST"), f.Message)
+	}
+	switch {
+	case res.Hint != "":
+		b.WriteString("    hint: " + res.Hint + "\n")
+	case !declared:
+		b.WriteString("    it is not configured\n")
+	}
+	return b.String()
 }
 
 // stateOf names the state that a sentinel stands for.

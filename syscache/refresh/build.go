@@ -30,6 +30,7 @@ type staging struct {
 
 // build builds the generation of s into staging.
 func (r *refresher) build(ctx context.Context, s *snapshot) (*generation, error) {
+	r.progress.enterBuild()
 	st := &staging{refresher: r, dir: r.dir + "/" + format.Generations + "/" + randomName(format.ScratchPrefix)}
 	st.gen = st.dir + "/gen"
 	for _, dir := range []string{st.dir, st.dir + "/out", st.dir + "/runs"} {
@@ -91,9 +92,14 @@ func (st *staging) run(ctx context.Context, in Inputs, emit func(key, value []by
 
 func (st *staging) buildTable(ctx context.Context, in Inputs) (uint64, error) {
 	rows := newRowSorter(st.disk, st.dir+"/runs")
-	if err := st.run(ctx, in, rows.add); err != nil {
+	add := func(key, value []byte, line uint64) error {
+		st.progress.emitted()
+		return rows.add(key, value, line)
+	}
+	if err := st.run(ctx, in, add); err != nil {
 		return 0, err
 	}
+	st.progress.enter(Publishing)
 	f, err := st.disk.Create(st.gen + "/" + format.Table)
 	if err != nil {
 		return 0, err
@@ -119,6 +125,7 @@ func (st *staging) buildFiles(ctx context.Context, in Inputs) error {
 	if err := st.run(ctx, in, noRows); err != nil {
 		return err
 	}
+	st.progress.enter(Publishing)
 	out, err := os.OpenRoot(in.Out)
 	if err != nil {
 		return err

@@ -91,7 +91,7 @@ func TestOneCacheDirForTwoRoots(t *testing.T) {
 	if gone, err := installs[other].InvalidateUndeclared(); err != nil || len(gone) > 0 {
 		t.Errorf("invalidated %v, %v", gone, err)
 	}
-	if err := InvalidateAll(other, &LoadOptions{CacheDir: shared}); err != nil {
+	if _, err := InvalidateAll(other, &LoadOptions{CacheDir: shared}); err != nil {
 		t.Error(err)
 	}
 	if r, err := syscache.Open(one, "c", &syscache.ReadOptions{CacheDirs: []string{shared}}); err != nil {

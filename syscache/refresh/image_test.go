@@ -163,7 +163,7 @@ func TestMaskImage(t *testing.T) {
 	c := imageCache(false, &builds)
 	marks := map[string]func(in *Install) error{
 		"invalidate":     func(in *Install) error { return in.Invalidate("c") },
-		"invalidate all": func(in *Install) error { return InvalidateAll(in.root, &LoadOptions{}) },
+		"invalidate all": func(in *Install) error { _, err := InvalidateAll(in.root, &LoadOptions{}); return err },
 		"undeclared": func(in *Install) error {
 			in = loadAt(t, in.root, "", Cache{Name: "other", Inputs: []string{"share/**"}})
 			for _, want := range []int{1, 0} {

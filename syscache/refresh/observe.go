@@ -57,6 +57,7 @@ func (r *refresher) observe(ctx context.Context) (*snapshot, error) {
 		s.witnesses = append(s.witnesses, recorded)
 	}
 	known := r.inventory()
+	r.progress.enterScan(known.Len())
 	list, err := r.readList()
 	if err != nil {
 		return nil, err
@@ -80,7 +81,7 @@ func (r *refresher) observe(ctx context.Context) (*snapshot, error) {
 // scan scans the files that match under the root.
 func (r *refresher) scan(ctx context.Context, include, exclude []string, known *hashing.Inventory) (*hashing.Tree, error) {
 	t, err := hashing.Scan{
-		Root: r.root, Include: include, Exclude: exclude, Known: known,
+		Root: r.root, Include: include, Exclude: exclude, Known: known, Progress: r.progress.scanning(),
 		Avoid: []string{r.cacheDir, format.Join(r.root, format.CacheDir), format.Join(r.root, format.ImageCacheDir)},
 	}.Run(ctx)
 	if err != nil {

@@ -449,18 +449,25 @@ func ignoreNotExist(err error) error {
 	return err
 }
 
-// InvalidateAll invalidates every cache in an install's cache_dir. It reads no
-// configuration, so that a mistake there does not keep old data believed.
-func InvalidateAll(root string, o *LoadOptions) error {
+// InvalidateAll invalidates every cache in an install's cache_dir, and returns
+// their names. It reads no configuration, so that a mistake there does not keep
+// old data believed.
+func InvalidateAll(root string, o *LoadOptions) ([]string, error) {
 	in := &Install{disk: realDisk{}}
 	if err := in.locate(root, o.CacheDir); err != nil {
-		return err
+		return nil, err
 	}
+	var done []string
 	names, err := in.built()
 	for _, name := range names {
-		if in.foreign(name) == nil {
-			err = errors.Join(err, in.Invalidate(name))
+		if in.foreign(name) != nil {
+			continue
+		}
+		if e := in.Invalidate(name); e != nil {
+			err = errors.Join(err, e)
+		} else {
+			done = append(done, name)
 		}
 	}
-	return err
+	return done, err
 }

@@ -26,6 +26,8 @@ type Options struct {
 	Wait time.Duration
 	// Waiting is told once who holds the lock that is waited for.
 	Waiting func(lock.Holder)
+	// Progress, if not nil, shows how far the refresh is while it runs.
+	Progress *Progress
 }
 
 // Outcome says what a refresh did.
@@ -40,11 +42,14 @@ const (
 
 // A Result is what a refresh did.
 type Result struct {
-	Cache    string
-	Outcome  Outcome
-	Key      syscache.Key
-	Rows     uint64 // of a table
-	Inputs   int
+	Cache   string
+	Outcome Outcome
+	Key     syscache.Key
+	Rows    uint64 // of a table
+	Inputs  int
+	// Changes are the differences from the inputs and recipe that readers had
+	// before; nil if what they had is not there any more, or not to be trusted.
+	Changes  []hashing.Change
 	Hashed   int    // inputs whose content was read
 	Bytes    uint64 // of the generation
 	Duration time.Duration
@@ -70,21 +75,45 @@ func (in *Install) Refresh(ctx context.Context, cache string, o *Options) (Resul
 	if err := in.checkSelf(); err != nil {
 		return Result{Cache: cache}, err
 	}
-	r := &refresher{Install: in, c: c, dir: in.cacheDir + "/" + c.Name, force: o.Force, told: map[string]bool{}}
+	r := &refresher{Install: in, c: c, dir: in.cacheDir + "/" + c.Name, force: o.Force, progress: o.Progress, told: map[string]bool{}}
+	r.progress.enter(Starting)
 	if err := r.prepare(); err != nil {
 		return Result{Cache: cache}, err
 	}
-	l, err := lock.Acquire(ctx, r.dir+"/"+format.Lock, &lock.Options{
-		Mode: in.owner.lockMode(), Wait: o.Wait, Waiting: o.Waiting, Warn: in.warn,
-	})
-	if err != nil {
-		return Result{Cache: cache}, err
+	result, err := r.locked(ctx, o)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		err = &interruptedError{cache}
 	}
-	defer l.Release()
-	result, err := r.run(ctx)
 	result.Cache, result.Duration = cache, time.Since(start)
 	return result, err
 }
+
+// locked runs the refresh under the lock.
+func (r *refresher) locked(ctx context.Context, o *Options) (Result, error) {
+	l, err := lock.Acquire(ctx, r.dir+"/"+format.Lock, &lock.Options{
+		Mode: r.owner.lockMode(), Wait: o.Wait, Warn: r.warn,
+		Waiting: func(h lock.Holder) {
+			r.progress.enter(Waiting)
+			if o.Waiting != nil {
+				o.Waiting(h)
+			}
+		},
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	defer l.Release()
+	return r.run(ctx)
+}
+
+// An interruptedError is that of a refresh whose context was cancelled,
+// whatever it was doing then. The builder's last words do not matter: we ended
+// it.
+type interruptedError struct{ cache string }
+
+func (e *interruptedError) Error() string { return "refresh " + e.cache + ": interrupted" }
+
+func (e *interruptedError) Unwrap() error { return context.Canceled }
 
 // A refresher refreshes one cache, once.
 type refresher struct {
@@ -92,6 +121,8 @@ type refresher struct {
 	c     *Cache
 	dir   string // the cache's directory
 	force bool
+
+	progress *Progress // nil: nobody looks
 
 	token *token
 	state state
@@ -178,7 +209,7 @@ func (r *refresher) attempt(ctx context.Context) (Result, *generation, error) {
 			if !r.stillCurrent(before) {
 				return Result{}, nil, overtaken("it was invalidated meanwhile")
 			}
-			return result(Unchanged, s, g), g, nil
+			return result(Unchanged, s, g, []hashing.Change{}), g, nil
 		}
 	}
 	if before != nil {
@@ -197,6 +228,8 @@ func (r *refresher) attempt(ctx context.Context) (Result, *generation, error) {
 		}
 		outcome = Built
 	}
+	changes := r.changes(before, s)
+	r.progress.enter(Publishing)
 	if err := r.publish(r.pointer(s, g)); err != nil {
 		if g.installed && errors.Is(err, errOvertaken) {
 			// Whoever invalidated meant this build, and it must not be found
@@ -206,7 +239,7 @@ func (r *refresher) attempt(ctx context.Context) (Result, *generation, error) {
 		return Result{}, nil, err
 	}
 	r.warnUncertified(s)
-	return result(outcome, s, g), g, nil
+	return result(outcome, s, g, changes), g, nil
 }
 
 // rebuild builds the generation of s, and returns it with a snapshot that was
@@ -311,8 +344,28 @@ func (r *refresher) pointer(s *snapshot, g *generation) *format.Pointer {
 	return p
 }
 
-func result(o Outcome, s *snapshot, g *generation) Result {
-	res := Result{Outcome: o, Key: s.key, Inputs: len(s.manifest.Inputs), Hashed: s.hashed, Rows: g.meta.Rows}
+// changes returns what changed from the manifest of the generation that
+// readers had: that of before or, if it was marked stale, of the mark. It
+// returns nil if there is none to be trusted.
+func (r *refresher) changes(before *published, s *snapshot) []hashing.Change {
+	var p *format.Pointer
+	if before != nil {
+		p = before.pointer
+	} else if b, err := r.owner.readPublished(r.dir + "/" + format.Stale); err == nil {
+		p, _ = format.DecodePointer(b)
+	}
+	if p == nil {
+		return nil
+	}
+	old, err := r.manifest(r.c.Name, p.Key)
+	if err != nil {
+		return nil
+	}
+	return append([]hashing.Change{}, hashing.Diff(old, s.manifest)...)
+}
+
+func result(o Outcome, s *snapshot, g *generation, changes []hashing.Change) Result {
+	res := Result{Outcome: o, Key: s.key, Inputs: len(s.manifest.Inputs), Changes: changes, Hashed: s.hashed, Rows: g.meta.Rows}
 	for _, out := range g.meta.Outputs {
 		res.Bytes += out.Size
 	}

@@ -364,7 +364,7 @@ func TestInvalidate(t *testing.T) {
 			t.Errorf("Invalidate(%q) is no error", name)
 		}
 	}
-	if err := InvalidateAll(root, &LoadOptions{}); err != nil || !strings.Contains(get(t, in, "k"), "stale") {
+	if names, err := InvalidateAll(root, &LoadOptions{}); err != nil || !slices.Equal(names, []string{"c"}) || !strings.Contains(get(t, in, "k"), "stale") {
 		t.Errorf("InvalidateAll: %v, %s", err, get(t, in, "k"))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/syscache/syscache/internal/format"
 	"github.com/syscache/syscache/syscache"
@@ -17,10 +18,13 @@ type Status struct {
 	Cache      string
 	Err        error        // nil: fresh; else the *syscache.Error a reader gets
 	Generation syscache.Key // zero if there is none
-	Rows       int
-	Witness    string   // what certifies it, in words
-	Declared   bool     // by the configuration that was loaded, be it with a mistake
-	Failure    *Failure // of the last refresh; nil also where we may not read it
+	Rows       int          // of a table
+	Files      int          // of kind files, symbolic links too
+	Bytes      uint64       // of all outputs
+	Published  time.Time    // when the pointer was written; zero if there is none
+	Witness    string       // what certifies it, in words
+	Declared   bool         // by the configuration that was loaded, be it with a mistake
+	Failure    *Failure     // of the last refresh; nil also where we may not read it
 }
 
 // Status returns the status of a cache, from a reader's point of view: it
@@ -38,6 +42,7 @@ func (in *Install) Status(cache string) Status {
 	if err == nil {
 		s.Generation, s.Rows = r.Generation(), r.Len()
 		r.Close()
+		in.measure(&s)
 	}
 	if format.ValidCacheName(cache) {
 		ref := &refresher{Install: in, dir: in.cacheDir + "/" + cache}
@@ -45,6 +50,31 @@ func (in *Install) Status(cache string) Status {
 		s.Witness = in.describeWitness(cache)
 	}
 	return s
+}
+
+// measure sets what the generation's meta and the pointer's time tell.
+func (in *Install) measure(s *Status) {
+	dir, err := in.generationDir(s.Cache, s.Generation)
+	if err != nil {
+		return
+	}
+	g, err := in.owner.openGeneration(dir, s.Generation)
+	if err != nil {
+		return
+	}
+	for i := range g.meta.Outputs {
+		out := &g.meta.Outputs[i]
+		if s.Bytes += out.Size; g.meta.Kind == format.KindFiles && out.Type != format.OutputDir {
+			s.Files++
+		}
+	}
+	for _, d := range in.readDirs() {
+		for _, name := range []string{format.Current, format.Stale} {
+			if fi, err := os.Lstat(d + "/" + s.Cache + "/" + name); err == nil && s.Published.IsZero() {
+				s.Published = fi.ModTime().UTC()
+			}
+		}
+	}
 }
 
 // Statuses returns the status of every cache that is declared or there.
@@ -102,13 +132,20 @@ func (in *Install) describeWitness(cache string) string {
 		return ""
 	case p.HasStats:
 		dirs, files := p.Stats.Counts()
-		return fmt.Sprintf("%d inputs in %d directories", files, dirs)
+		return counted(files, "input", "inputs") + " in " + counted(dirs, "directory", "directories")
 	case len(p.Witnesses) == 0:
 		return "none"
 	case len(p.Witnesses) == 1:
 		return p.Witnesses[0].Path
 	}
 	return fmt.Sprintf("%s and %d more", p.Witnesses[0].Path, len(p.Witnesses)-1)
+}
+
+func counted(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, more)
 }
 
 // Verify reads the whole published generation of a cache and returns nil if
