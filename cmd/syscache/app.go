@@ -41,18 +41,26 @@ when the install changes, and read by every user without locks or privilege.`,
 		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.root, "root", "", "the install's `directory` (default $SYSCACHE_ROOT, else /)")
 	flags.StringVar(&a.cacheDir, "cache-dir", "", "where caches are kept (default $SYSCACHE_CACHE_DIR, else var/cache/syscache under the root)")
+	for _, name := range []string{"root", "cache-dir"} {
+		root.MarkPersistentFlagDirname(name)
+	}
 	flags.BoolVar(&a.json, "json", false, "print results as JSON")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print nothing but results and errors")
 	root.AddCommand(
 		a.refreshCommand(), a.invalidateCommand(), a.statusCommand(), a.getCommand(),
 		a.listCommand(), a.pathCommand(), a.verifyCommand(), a.versionCommand(),
+		a.completionCommand(),
 	)
 	for _, c := range root.Commands() {
 		c.Args = usageArgs(c.Args)
+		if c.ValidArgs == nil && c.ValidArgsFunction == nil {
+			c.ValidArgsFunction = a.complete
+		}
 	}
 	root.Args = usageArgs(root.Args)
 	return root

@@ -30,6 +30,9 @@ type Install struct {
 	unconfigured bool
 }
 
+// builtinCache is the one cache of a root that declares none.
+const builtinCache = "files"
+
 // ErrUnconfigured is the error of Load where the root is / and no cache is
 // declared: to derive something from all of it is too much to do unasked.
 var ErrUnconfigured = errors.New("no cache is configured, and a table of all of / is not made unasked")
@@ -89,7 +92,7 @@ func Load(root string, o *LoadOptions) (*Install, error) {
 		}
 	}
 	if in.unconfigured = len(in.caches) == 0 && len(in.Mistakes()) == 0; in.unconfigured {
-		in.caches = []Cache{{Name: "files", Inputs: []string{"**"}}}
+		in.caches = []Cache{{Name: builtinCache, Inputs: []string{"**"}}}
 	}
 	if in.unconfigured && in.root == "/" {
 		return nil, ErrUnconfigured

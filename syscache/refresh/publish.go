@@ -252,8 +252,10 @@ func (in *Install) Built(cache string) bool {
 }
 
 // built returns the names of the caches in the cache_dir.
-func (in *Install) built() ([]string, error) {
-	entries, err := os.ReadDir(in.cacheDir)
+func (in *Install) built() ([]string, error) { return builtIn(in.cacheDir) }
+
+func builtIn(cacheDir string) ([]string, error) {
+	entries, err := os.ReadDir(cacheDir)
 	var names []string
 	for _, e := range entries {
 		if e.IsDir() && format.ValidCacheName(e.Name()) {

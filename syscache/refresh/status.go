@@ -49,8 +49,38 @@ func (in *Install) Status(cache string) Status {
 
 // Statuses returns the status of every cache that is declared or there.
 func (in *Install) Statuses() ([]Status, error) {
-	there, err := in.built()
-	names := append(in.Names(), there...)
+	names, err := in.known()
+	var all []Status
+	for _, name := range names {
+		all = append(all, in.Status(name))
+	}
+	return all, err
+}
+
+// Known returns the names of the caches of the install at root that are
+// declared, with mistakes or without, or there, sorted. It is for suggestions:
+// what cannot be found out is left out.
+func Known(root string, o *LoadOptions) []string {
+	in := &Install{}
+	if err := in.locate(root, o.CacheDir); err != nil {
+		return nil
+	}
+	in.sources = in.readSources()
+	names, _ := in.known()
+	if len(names) == 0 && in.root != "/" {
+		names = []string{builtinCache}
+	}
+	return names
+}
+
+// known returns the names of all caches that are declared or there.
+func (in *Install) known() ([]string, error) {
+	names := in.Names()
+	var failed error
+	for _, dir := range in.readOptions(false).CacheDirs {
+		there, err := builtIn(dir)
+		names, failed = append(names, there...), errors.Join(failed, err)
+	}
 	for _, source := range in.sources {
 		for i := range source.caches {
 			names = append(names, source.caches[i].Name)
@@ -58,11 +88,7 @@ func (in *Install) Statuses() ([]Status, error) {
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return !format.ValidCacheName(name) })
 	slices.Sort(names)
-	var all []Status
-	for _, name := range slices.Compact(names) {
-		all = append(all, in.Status(name))
-	}
-	return all, err
+	return slices.Compact(names), failed
 }
 
 func (in *Install) readOptions(stale bool) *syscache.ReadOptions {
