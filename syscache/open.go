@@ -3,14 +3,14 @@ package syscache
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
-	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/syscache/syscache/internal/environ"
 	"github.com/syscache/syscache/internal/format"
-	"github.com/syscache/syscache/internal/witness"
 )
 
 // ReadOptions modify Open. The zero value is right for nearly all.
@@ -77,71 +77,95 @@ func defaultCacheDirs(root string) []string {
 
 // open is one attempt of Open.
 func (r *Reader) open() error {
+	s, err := r.look()
+	if err == nil {
+		err = r.openGeneration(s)
+	}
+	if err == nil {
+		r.seen.Store(s)
+	}
+	return err
+}
+
+// look finds the pointer that decides, and checks it and its witnesses.
+func (r *Reader) look() (*sighting, error) {
 	r.stale = nil
+	s := &sighting{at: time.Now()}
 	for i, dir := range r.options.CacheDirs {
-		p, err := r.readPointer(dir)
+		s.place = i
+		home, err := r.readPointer(s, dir)
 		if err == unix.ENOENT || err == unix.ENOTDIR {
+			s.passed = append(s.passed, home)
 			continue
 		}
 		if err == nil {
-			err = r.certify(p)
+			err = r.certify(s)
 		}
-		if err == nil {
-			err = r.openGeneration(p, i)
-		}
-		return err
+		return s, err
 	}
-	return ErrMissing
+	return nil, ErrMissing
 }
 
 // readPointer reads the pointer in a cache_dir, current or, where that is
-// allowed, stale. A bare ENOENT means that the cache is not in this one.
-func (r *Reader) readPointer(cacheDir string) (*format.Pointer, error) {
-	t := &trust{root: r.root, uids: r.options.TrustUIDs, internal: r.internal(cacheDir)}
+// allowed, stale. A bare ENOENT means that the cache is not in this one; home
+// is the cache's directory as it was before it was looked into.
+func (r *Reader) readPointer(s *sighting, cacheDir string) (home sight, err error) {
+	t := r.trustIn(cacheDir)
 	dir := cacheDir + "/" + r.cache
 	r.pointerPath = dir + "/" + format.Current
-	if err := r.checkDir(t, cacheDir); err != nil {
-		return nil, err
+	if home, err = r.checkDir(s, t, dir); err != nil {
+		return home, err
 	}
-	b, err := r.readFile(t, r.pointerPath)
+	b, err := r.readCurrent(s, t, dir)
 	// Neither there: a refresh may have made one and removed the other between
 	// the two looks.
 	for range 2 {
 		if err == unix.ENOENT {
-			b, err = r.readStale(t, dir)
+			b, err = r.readStale(s, t, dir)
 		}
 		if err == unix.ENOENT {
-			b, err = r.readFile(t, r.pointerPath)
+			b, err = r.readCurrent(s, t, dir)
 		}
 	}
 	if err != nil {
-		return nil, err
+		return home, err
 	}
 	p, err := format.DecodePointer(b)
 	if err != nil {
-		return nil, decodeError(r.pointerPath, err)
+		return home, decodeError(r.pointerPath, err)
 	}
 	if p.Cache != r.cache {
-		return nil, corrupt("%s is the pointer of cache %s", r.pointerPath, p.Cache)
+		return home, corrupt("%s is the pointer of cache %s", r.pointerPath, p.Cache)
 	}
-	return p, r.checkRoot(p, t)
+	s.decoded(r.root, b, p)
+	return home, r.checkRoot(p, t)
 }
 
-// checkDir checks the cache's directory in cacheDir.
-func (r *Reader) checkDir(t *trust, cacheDir string) error {
-	dir := cacheDir + "/" + r.cache
+// trustIn returns what decides whom to believe in a cache_dir.
+func (r *Reader) trustIn(cacheDir string) *trust {
+	return &trust{root: r.root, uids: r.options.TrustUIDs, cacheDir: cacheDir, internal: r.internal(cacheDir)}
+}
+
+// checkDir checks a cache's directory.
+func (r *Reader) checkDir(s *sighting, t *trust, dir string) (sight, error) {
+	home := sight{path: newPath(dir)}
 	var st unix.Stat_t
 	if err := lstat(dir, &st); err != nil {
-		return err
+		return home, err
 	}
 	if err := t.check(&st, unix.S_IFDIR, dir); err != nil {
-		return untrusted(err)
+		return home, untrusted(err)
 	}
-	return nil
+	home.saw(&st, s.at)
+	return home, nil
+}
+
+func (r *Reader) readCurrent(s *sighting, t *trust, dir string) ([]byte, error) {
+	return r.readFile(s, t, dir+"/"+format.Current)
 }
 
 // readStale is what there is where there is no current pointer.
-func (r *Reader) readStale(t *trust, dir string) ([]byte, error) {
+func (r *Reader) readStale(s *sighting, t *trust, dir string) ([]byte, error) {
 	marked := fmt.Errorf("%w: it was marked stale, and no refresh has finished since", ErrStale)
 	path := dir + "/" + format.Stale
 	if !r.options.AllowStale {
@@ -151,95 +175,102 @@ func (r *Reader) readStale(t *trust, dir string) ([]byte, error) {
 		}
 		return nil, marked
 	}
-	b, err := r.readFile(t, path)
+	b, err := r.readFile(s, t, path)
 	if err == nil {
 		r.stale, r.pointerPath = marked, path
+		s.marked = newPath(dir + "/" + format.Current)
 	}
 	return b, err
 }
 
-// internal says whether cacheDir is one of the two under the root. Only where
-// the caller named it, and by another name, does that cost a system call.
-func (r *Reader) internal(cacheDir string) bool {
-	own := []string{format.Join(r.root, format.CacheDir), format.Join(r.root, format.ImageCacheDir)}
-	if slices.Contains(own, cacheDir) {
-		return true
+// internal returns which of the two under the root cacheDir is, relative to
+// it, or "". Only where the caller named it, and by another name, does that
+// cost a system call.
+func (r *Reader) internal(cacheDir string) string {
+	own := []string{format.CacheDir, format.ImageCacheDir}
+	for _, dir := range own {
+		if format.Join(r.root, dir) == cacheDir {
+			return dir
+		}
 	}
 	real, err := filepath.EvalSymlinks(cacheDir)
-	return err == nil && slices.ContainsFunc(own, func(dir string) bool {
-		dir, err := filepath.EvalSymlinks(dir)
-		return err == nil && dir == real
-	})
+	for _, dir := range own {
+		if err == nil {
+			if d, err := filepath.EvalSymlinks(format.Join(r.root, dir)); err == nil && d == real {
+				return dir
+			}
+		}
+	}
+	return ""
 }
 
 // checkRoot returns ErrMissing if p is the pointer of another root.
 func (r *Reader) checkRoot(p *format.Pointer, t *trust) error {
 	switch {
-	case p.Root == "" && t.internal, p.Root != "" && p.Root == r.root:
+	case p.Root == "" && t.internal != "":
 		return nil
 	case p.Root == "":
 		return fmt.Errorf("%w: %s names no root", ErrMissing, r.pointerPath)
 	}
-	real, err := filepath.EvalSymlinks(r.root)
-	if err == nil {
-		real, err = filepath.Abs(real)
-	}
+	// The same name is not the same root: it may be a symbolic link by now.
+	real, err := realPath(r.root)
 	if err != nil || real != p.Root {
 		return fmt.Errorf("%w: %s is of the root %s", ErrMissing, r.pointerPath, p.Root)
 	}
 	return nil
 }
 
-// certify checks p's witnesses and its stat section.
-func (r *Reader) certify(p *format.Pointer) error {
-	var err error
-	for i := range p.Witnesses {
-		if err = witness.Check(r.root, &p.Witnesses[i]); err != nil {
-			break
+// realPath returns the absolute path of path without symbolic links. Unlike
+// filepath.Abs it does not take ".." for the parent before they are resolved.
+func realPath(path string) (string, error) {
+	if !filepath.IsAbs(path) {
+		dir, err := os.Getwd()
+		if err != nil {
+			return "", err
 		}
+		path = dir + "/" + path
 	}
-	if p.HasStats && err == nil {
-		err = witness.CheckStats(r.root, p.Stats)
-	} else if p.HasStats {
-		// What is stale already need not be looked at, but may be corrupt.
-		if bad := p.Stats.Check(); bad != nil {
-			err = bad
-		}
-	}
+	return filepath.EvalSymlinks(path)
+}
+
+// certify checks the witnesses and the stat section of the pointer seen.
+func (r *Reader) certify(s *sighting) error {
+	err := s.contradiction(r.root)
 	if errors.Is(err, ErrCorrupt) {
 		return decodeError(r.pointerPath, err)
 	}
-	r.pointer = p
 	switch {
 	case err == nil:
 		return nil
 	case !r.options.AllowStale:
-		return fmt.Errorf("%w: %w", ErrStale, err)
+		return staleBy(err)
 	case r.stale == nil:
-		r.stale = fmt.Errorf("%w: %w", ErrStale, err)
+		r.stale = staleBy(err)
 	}
 	return nil
 }
 
-// openGeneration opens the generation that p, found in the i-th cache_dir,
-// names: there, or in another one.
-func (r *Reader) openGeneration(p *format.Pointer, i int) error {
-	r.key = p.Key
+// openGeneration opens the generation that the pointer seen names: in the same
+// cache_dir, or in another one.
+func (r *Reader) openGeneration(s *sighting) error {
+	p := s.pointer
+	r.key, r.meta = p.Key, p.Meta
 	name := format.Generation(r.key.String())
 	for j := range r.options.CacheDirs {
-		dir := r.options.CacheDirs[(i+j)%len(r.options.CacheDirs)]
-		t := &trust{root: r.root, uids: r.options.TrustUIDs, internal: r.internal(dir)}
+		cacheDir := r.options.CacheDirs[(s.place+j)%len(r.options.CacheDirs)]
+		dir := cacheDir + "/" + r.cache
+		t := r.trustIn(cacheDir)
 		if j > 0 {
-			if err := r.checkDir(t, dir); err != nil {
+			if _, err := r.checkDir(s, t, dir); err != nil {
 				continue // no generation of this cache here that can be trusted
 			}
 		}
-		path := dir + "/" + r.cache + "/" + name
+		path := dir + "/" + name
 		var err error
 		if p.Kind == format.KindFiles {
 			err = r.openFiles(t, path+"/"+format.Files)
 		} else {
-			err = r.openTable(t, path+"/"+format.Table)
+			err = r.openTable(t, path+"/"+format.Table, p.TableSize)
 		}
 		if err != unix.ENOENT && err != unix.ENOTDIR && err != unix.ESTALE {
 			return err
@@ -260,14 +291,14 @@ func (r *Reader) openFiles(t *trust, path string) error {
 	return nil
 }
 
-func (r *Reader) openTable(t *trust, path string) error {
-	fd, size, err := openTrusted(t, path)
+func (r *Reader) openTable(t *trust, path string, size uint64) error {
+	fd, st, err := openTrusted(t, path)
 	if err != nil {
 		return err
 	}
-	r.table = &table{source: source{fd: fd, size: size}}
+	r.table = &table{source: source{fd: fd, size: uint64(st.Size)}}
 	r.dataPath = path
-	if err = r.readHeader(); err != nil {
+	if err = r.readHeader(size); err != nil {
 		r.table.close()
 		r.table = nil
 		return movedError{decodeError(path, err)}
@@ -275,9 +306,9 @@ func (r *Reader) openTable(t *trust, path string) error {
 	return nil
 }
 
-func (r *Reader) readHeader() error {
-	if r.table.size != r.pointer.TableSize {
-		return corrupt("%d bytes, the pointer says %d", r.table.size, r.pointer.TableSize)
+func (r *Reader) readHeader(size uint64) error {
+	if r.table.size != size {
+		return corrupt("%d bytes, the pointer says %d", r.table.size, size)
 	}
 	b, err := r.table.read(0, format.TableHeaderSize)
 	if err != nil {
@@ -290,12 +321,15 @@ func (r *Reader) readHeader() error {
 	return err
 }
 
-// readFile returns the contents of a trusted pointer.
-func (r *Reader) readFile(t *trust, path string) ([]byte, error) {
-	fd, size, err := openTrusted(t, path)
+// readFile returns the contents of a trusted pointer, the one seen.
+func (r *Reader) readFile(seen *sighting, t *trust, path string) ([]byte, error) {
+	fd, st, err := openTrusted(t, path)
 	if err != nil {
 		return nil, err
 	}
+	seen.file = sight{path: newPath(path)}
+	seen.file.saw(&st, seen.at)
+	size := uint64(st.Size)
 	s := source{fd: fd, size: size}
 	defer s.close()
 	if size > format.MaxPointer {
@@ -308,8 +342,8 @@ func (r *Reader) readFile(t *trust, path string) ([]byte, error) {
 	return b, err
 }
 
-// openTrusted opens a regular file that t trusts and returns its length.
-func openTrusted(t *trust, path string) (fd int, size uint64, err error) {
+// openTrusted opens a regular file that t trusts.
+func openTrusted(t *trust, path string) (fd int, st unix.Stat_t, err error) {
 	err = ignoringEINTR(func() error {
 		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		return err
@@ -317,11 +351,10 @@ func openTrusted(t *trust, path string) (fd int, size uint64, err error) {
 	switch err {
 	case nil:
 	case unix.ELOOP, unix.EMLINK, unix.ENXIO: // a symbolic link; a socket
-		return -1, 0, untrusted(fmt.Errorf("%s is not a regular file", path))
+		return -1, st, untrusted(fmt.Errorf("%s is not a regular file", path))
 	default:
-		return -1, 0, err
+		return -1, st, err
 	}
-	var st unix.Stat_t
 	err = ignoringEINTR(func() error { return unix.Fstat(fd, &st) })
 	if err == nil {
 		if why := t.check(&st, unix.S_IFREG, path); why != nil {
@@ -330,9 +363,9 @@ func openTrusted(t *trust, path string) (fd int, size uint64, err error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return -1, 0, err
+		return -1, st, err
 	}
-	return fd, uint64(st.Size), nil
+	return fd, st, nil
 }
 
 func lstat(path string, st *unix.Stat_t) error {
@@ -340,6 +373,8 @@ func lstat(path string, st *unix.Stat_t) error {
 		return unix.Fstatat(unix.AT_FDCWD, path, st, unix.AT_SYMLINK_NOFOLLOW)
 	})
 }
+
+func staleBy(err error) error { return fmt.Errorf("%w: %w", ErrStale, err) }
 
 func untrusted(err error) error { return fmt.Errorf("%w: %w", ErrUntrusted, err) }
 

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -22,8 +23,9 @@ type Reader struct {
 	options ReadOptions
 
 	pointerPath string
-	pointer     *format.Pointer
+	seen        atomic.Pointer[sighting] // what Current compares with
 	key         Key
+	meta        [32]byte
 	stale       error
 	table       *table // kind table
 	dataPath    string // of the table
@@ -99,17 +101,6 @@ func (r *Reader) Generation() Key { return r.key }
 
 // Stale returns nil, or why the generation is only what AllowStale accepts.
 func (r *Reader) Stale() error { return r.stale }
-
-// Current says whether Open with the same arguments would now return this
-// generation. It costs what Open costs.
-func (r *Reader) Current() (bool, error) {
-	now, err := Open(r.root, r.cache, &r.options)
-	if err != nil {
-		return false, err
-	}
-	defer now.Close()
-	return now.key == r.key && (now.stale == nil) == (r.stale == nil), nil
-}
 
 // Close releases r. Everything that Get and Scan returned is invalid after it.
 func (r *Reader) Close() error {

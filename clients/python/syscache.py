@@ -77,7 +77,7 @@ class Corrupt(Error):
 
 
 class Untrusted(Error):
-    exit, advice = 7, "only root, the owner of {root}, you and those you name may own it, and nobody else may write it"
+    exit, advice = 7, "only who may write {root} may own or write it, and you and those you name"
 
 
 class NotFound(KeyError):
@@ -375,9 +375,13 @@ def open(root, cache: str, *, cache_dirs=None, allow_stale: bool = False, trust_
     return Reader(root, cache, cache_dirs, allow_stale, trust_uids)
 
 
+def _own_places(root: bytes) -> list[bytes]:
+    return [join(root, b"var/cache/syscache"), join(root, b"usr/lib/syscache")]
+
+
 def _places(root: bytes, given) -> list[tuple[bytes, bool]]:
     """The cache_dirs in order, each with whether it is one of the two under the root."""
-    own = [join(root, b"var/cache/syscache"), join(root, b"usr/lib/syscache")]
+    own = _own_places(root)
     # AT_SECURE, as far as Python can tell: whoever ran this is not whom it runs as.
     secure = os.geteuid() != os.getuid() or os.getegid() != os.getgid()
     named = b"" if secure else os.environb.get(b"SYSCACHE_CACHE_DIR", b"")
@@ -460,19 +464,41 @@ class Reader:
 
     def _trust(self, st: os.stat_result, path: bytes, inside: bool, is_type=stat.S_ISREG) -> None:
         """Who may write the root may write its cache; nobody else."""
+        self._trust_alone(st, path, inside, is_type)
+        if not self._owns(st.st_uid, inside):
+            self._trust_above(path)
+
+    def _trust_alone(self, st: os.stat_result, path: bytes, inside: bool, is_type) -> None:
         if not is_type(st.st_mode):
             raise Untrusted(f"{_show(path)} is not what it should be: {stat.filemode(st.st_mode)}")
-        if st.st_uid == UNMAPPED:  # might be anybody
-            trusted = inside and self._root_stat.st_uid == UNMAPPED
-        else:
-            trusted = st.st_uid in {0, os.geteuid(), *self._trust_uids} or st.st_uid == self._root_stat.st_uid
-        if not trusted:
-            raise Untrusted(f"{_show(path)} belongs to uid {st.st_uid}")
         if st.st_mode & 0o002:
             raise Untrusted(f"{_show(path)} may be written by others")
-        shared = self._root_stat.st_mode & 0o020 and self._root_stat.st_gid != UNMAPPED
-        if st.st_mode & 0o020 and not (shared and st.st_gid == self._root_stat.st_gid):
+        if not self._owns(st.st_uid, inside) and not (inside and self._shared_with(st.st_gid)):
+            raise Untrusted(f"{_show(path)} belongs to uid {st.st_uid}")
+        if st.st_mode & 0o020 and not self._shared_with(st.st_gid):
             raise Untrusted(f"{_show(path)} may be written by group {st.st_gid}")
+
+    def _trust_above(self, path: bytes) -> None:
+        """Nobody outside the root's group, to which path belongs, can have put it there.
+
+        Others can make a file of the group, in a set-group-id directory that is open to all.
+        """
+        if self._root_stat.st_mode & 0o002:
+            raise Untrusted(f"{_show(self._root)} may be written by others")
+        if not any(path.startswith(place + b"/") for place in _own_places(self._root)):
+            raise Untrusted(f"{_show(path)} is reached through a symbolic link")
+        parts = path[len(self._root.rstrip(b"/")) + 1 :].split(b"/")
+        for i in range(1, len(parts)):
+            directory = join(self._root, *parts[:i])
+            self._trust_alone(os.lstat(directory), directory, True, stat.S_ISDIR)
+
+    def _owns(self, uid: int, inside: bool) -> bool:
+        if uid == UNMAPPED:  # might be anybody
+            return inside and self._root_stat.st_uid == UNMAPPED
+        return uid in {0, os.geteuid(), *self._trust_uids} or uid == self._root_stat.st_uid
+
+    def _shared_with(self, gid: int) -> bool:
+        return bool(self._root_stat.st_mode & 0o020) and gid == self._root_stat.st_gid != UNMAPPED
 
     def _homes(self) -> Iterator[tuple[bytes, bool]]:
         """The cache's directories, each trusted before anything in it is opened."""
@@ -635,7 +661,8 @@ class Reader:
             raise Corrupt(f"{_show(path)} is something else")
         if type != LINK:  # a link's own bits mean nothing
             self._trust(st, full, self._inside, is_type)
-            if st.st_mode & 0o777 != mode:
+            shared = 0o020 if type == DIRECTORY and self._shared_with(st.st_gid) else 0
+            if st.st_mode & 0o777 not in (mode, mode | shared):
                 raise Corrupt(f"{_show(path)} has mode {st.st_mode & 0o777:04o}, not {mode:04o}")
         now = self._table.file.sha256() if self._table else _content(full, st)
         if (st.st_size if type != DIRECTORY else 0) != size or now != digest:

@@ -89,6 +89,15 @@ func (c *Cache) mistaken(setting, msg, hint string) error {
 	return c.mistake(setting, msg, hint)
 }
 
+// declared returns setting if it is in the file, else the name of the cache's
+// own place.
+func (c *Cache) declared(setting string) string {
+	if _, ok := c.places[setting]; ok {
+		return setting
+	}
+	return ""
+}
+
 // at returns where a setting is, to begin a message with; "" if c is declared
 // by a program.
 func (c *Cache) at(setting string) string {

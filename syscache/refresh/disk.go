@@ -29,6 +29,7 @@ type disk interface {
 	Rename(from, to string) error
 	Exchange(a, b string) error                // each then names what the other did
 	Chmod(path string, mode fs.FileMode) error // of a directory
+	Chown(path string, gid uint32) error       // of a directory, to a group
 	Remove(path string) error                  // a file, or an empty directory
 	SyncDir(path string) error
 }
@@ -88,6 +89,8 @@ func (realDisk) Exchange(a, b string) error {
 }
 
 func (realDisk) Chmod(path string, mode fs.FileMode) error { return os.Chmod(path, mode) }
+
+func (realDisk) Chown(path string, gid uint32) error { return os.Lchown(path, -1, int(gid)) }
 
 func (realDisk) Remove(path string) error { return os.Remove(path) }
 

@@ -85,6 +85,13 @@ func (d *faultyDisk) Chmod(path string, mode fs.FileMode) error {
 	return d.disk.Chmod(path, mode)
 }
 
+func (d *faultyDisk) Chown(path string, gid uint32) error {
+	if err := d.op("chown"); err != nil {
+		return err
+	}
+	return d.disk.Chown(path, gid)
+}
+
 func (d *faultyDisk) Remove(path string) error {
 	if err := d.op("remove"); err != nil {
 		return err
@@ -254,10 +261,19 @@ func faultyRun(t *testing.T, files bool, scene string, d *faultyDisk) {
 		}
 	}
 	check("after the failure", err == nil)
+	if _, err := os.Readlink(in.cacheDir + "/c/latest"); err == nil {
+		// It never leads nowhere.
+		if _, err := os.ReadFile(in.cacheDir + "/c/latest/l"); err != nil {
+			t.Errorf("op %d, %s: latest: %v", d.fail, failing, err)
+		}
+	}
 	if _, err := in.Refresh(context.Background(), "c", &Options{Force: scene == "forced"}); err != nil {
 		t.Errorf("op %d, %s: the next refresh: %v", d.fail, failing, err)
 	}
 	check("after the next refresh", true)
+	if got, err := os.ReadFile(in.cacheDir + "/c/latest/l"); files && (err != nil || string(got) != want) {
+		t.Errorf("op %d, %s: latest is %q, %v", d.fail, failing, got, err)
+	}
 	noLitter(t, in)
 	if _, err := os.Lstat(in.cacheDir + "/c/stale"); err == nil {
 		t.Errorf("op %d, %s: stale is left", d.fail, failing)
@@ -269,7 +285,7 @@ func faultyRun(t *testing.T, files bool, scene string, d *faultyDisk) {
 
 // faultyCache returns a cache of either kind, which holds *v.
 func faultyCache(files bool, v *string) Cache {
-	return Cache{Files: files, Witness: []string{"share/MANIFEST"}, Build: func(_ context.Context, in Inputs, emit func(k, v []byte) error) error {
+	return Cache{Files: files, Latest: files, Witness: []string{"share/MANIFEST"}, Build: func(_ context.Context, in Inputs, emit func(k, v []byte) error) error {
 		if !files {
 			return emit([]byte("k"), []byte(*v))
 		}

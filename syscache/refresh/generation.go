@@ -27,13 +27,15 @@ type generation struct {
 }
 
 // present returns the generation of key if all of its outputs are there, by
-// stat alone; else nil.
+// stat alone; else nil. It may be one that an image ships.
 func (r *refresher) present(key syscache.Key) *generation {
-	g, err := r.owner.openGeneration(r.dir+"/"+format.Generation(key.String()), key)
-	if err != nil || g.meta.Kind != r.c.kind() {
-		return nil
+	for _, dir := range r.readDirs() {
+		g, err := r.owner.openGeneration(dir+"/"+r.c.Name+"/"+format.Generation(key.String()), key)
+		if err == nil && g.meta.Kind == r.c.kind() {
+			return g
+		}
 	}
-	return g
+	return nil
 }
 
 // existing returns the generation of key if every byte of it is as written;

@@ -20,6 +20,7 @@ type Install struct {
 	root     string // absolute, without symbolic links
 	cacheDir string // absolute
 	internal bool   // the cache_dir is one of the root's own
+	image    bool   // it is the one that an image ships
 	named    bool   // the caller named it
 	caches   []Cache
 	sources  []Source
@@ -176,7 +177,8 @@ func (in *Install) locate(root, cacheDir string) error {
 		}
 	}
 	in.named = cacheDir != ""
-	in.internal = in.cacheDir == format.Join(abs, format.CacheDir) || in.cacheDir == format.Join(abs, format.ImageCacheDir)
+	in.image = in.cacheDir == format.Join(abs, format.ImageCacheDir)
+	in.internal = in.image || in.cacheDir == format.Join(abs, format.CacheDir)
 	in.owner.private = !in.internal && st.Mode&unix.S_IXOTH == 0
 	return nil
 }

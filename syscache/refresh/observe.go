@@ -42,6 +42,10 @@ type snapshot struct {
 // after the scan would certify what was never scanned.
 func (r *refresher) observe(ctx context.Context) (*snapshot, error) {
 	s := &snapshot{}
+	if r.image && r.c.Witness == nil {
+		return nil, r.c.mistaken(r.c.declared("witness"), "the inputs cannot certify what an image ships: unpacked elsewhere, they have other inodes and times",
+			`name a file that changes with them: witness = ["share/app/MANIFEST"]`)
+	}
 	for _, w := range r.c.Witness {
 		recorded, err := r.recordWitness(ctx, strings.TrimSuffix(w, "/"))
 		if errors.Is(err, errOvertaken) {
@@ -267,8 +271,10 @@ func (r *refresher) recordWitness(ctx context.Context, path string) (format.Witn
 		if w.Type == format.WitnessAbsent {
 			r.tell("witness %s does not exist: all that readers notice is that it appears", format.Show(path))
 		}
-		if !settled {
+		if !settled || r.image { // an image's identities are this machine's
 			w.Identity = [format.IdentitySize]byte{}
+		}
+		if !settled {
 			return w, nil
 		}
 		if err := witness.Check(r.root, &w); err == nil {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -32,7 +33,7 @@ func BecomeOwner(root string) error {
 		return fmt.Errorf("root %s: %w", root, errors.Unwrap(err))
 	}
 	st := fi.Sys().(*syscall.Stat_t)
-	if os.Geteuid() != 0 || st.Uid == 0 {
+	if os.Geteuid() != 0 || st.Uid == 0 || unmapped(st.Uid) {
 		return nil
 	}
 	// The group first: afterwards we may not. The directory's group rather
@@ -59,18 +60,55 @@ var ErrNotOwner = errors.New("the install is somebody else's")
 // checkSelf refuses to refresh somebody else's install: as root, for root runs
 // no other user's builders, and as anybody else, for no reader would trust what
 // they wrote under the root. Elsewhere they may: they are then the only ones to
-// trust it.
+// trust it. The members of the group that may write the root own it together.
 func (in *Install) checkSelf() error {
-	switch uid := os.Geteuid(); {
-	case uid == 0 && in.owner.uid != 0:
+	uid := os.Geteuid()
+	stranger := uid != int(in.owner.uid) && in.internal
+	switch {
+	case stranger && unmapped(in.owner.uid):
+		return fmt.Errorf("%w: %s belongs to a user that this user namespace does not map", ErrNotOwner, in.root)
+	case uid == 0 && in.owner.uid != 0 && !unmapped(in.owner.uid):
 		return fmt.Errorf("%w: %s belongs to uid %d, and root runs no other user's builders: call BecomeOwner first", ErrNotOwner, in.root, in.owner.uid)
-	case uid != 0 && uid != int(in.owner.uid) && in.internal:
+	case stranger && in.owner.shared && !memberOf(in.owner.gid):
+		return fmt.Errorf("%w: %s belongs to uid %d and group %d, and you are uid %d", ErrNotOwner, in.root, in.owner.uid, in.owner.gid, uid)
+	case stranger && !in.owner.shared && uid != 0:
 		return fmt.Errorf("%w: %s belongs to uid %d, and you are uid %d", ErrNotOwner, in.root, in.owner.uid, uid)
 	}
 	return nil
 }
 
+// memberOf says whether this process has a group.
+func memberOf(gid uint32) bool {
+	groups, _ := os.Getgroups()
+	return os.Getegid() == int(gid) || slices.Contains(groups, int(gid))
+}
+
+// overflowID is what a user namespace shows for every uid that it does not map.
+const overflowID = 65534
+
+// unmapped says whether uid stands for the users that this process's user
+// namespace does not map, rather than for one: root in the namespace cannot
+// become them.
+func unmapped(uid uint32) bool {
+	if uid != overflowID {
+		return false
+	}
+	ranges, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return false // no /proc, or no user namespaces
+	}
+	for line := range strings.Lines(string(ranges)) {
+		var inside, outside, n uint64
+		if _, err := fmt.Sscan(line, &inside, &outside, &n); err == nil && inside <= overflowID && overflowID < inside+n {
+			return false
+		}
+	}
+	return true
+}
+
 // check returns why what st is the stat of is not the install's own, or nil.
+// Where a group manages the install, what belongs to the group is its own: only
+// members can put it where others cannot write, and checkPath sees to that.
 func (o *ownership) check(st *unix.Stat_t, want uint32, what string) error {
 	mode := uint32(st.Mode) // 16 bits on BSDs
 	switch {
@@ -78,7 +116,7 @@ func (o *ownership) check(st *unix.Stat_t, want uint32, what string) error {
 		return fmt.Errorf("%s is not a directory", what)
 	case mode&unix.S_IFMT != want:
 		return fmt.Errorf("%s is not a regular file", what)
-	case st.Uid != 0 && st.Uid != o.uid && int(st.Uid) != os.Geteuid():
+	case st.Uid != 0 && st.Uid != o.uid && int(st.Uid) != os.Geteuid() && !(o.shared && st.Gid == o.gid):
 		return fmt.Errorf("%s belongs to uid %d, who neither is root nor owns the install", what, st.Uid)
 	case mode&unix.S_IWOTH != 0:
 		return fmt.Errorf("everyone can write %s (mode %04o)", what, mode&0o7777)
@@ -152,7 +190,10 @@ func (o *ownership) dirMode() fs.FileMode {
 // privateDirMode is for staging, below which all has the group that is handed
 // down by setgid.
 func (o *ownership) privateDirMode() fs.FileMode {
-	return o.dirMode()&fs.ModeSetgid | 0o700
+	if o.shared {
+		return fs.ModeSetgid | 0o770 // another maintainer may have to sweep it
+	}
+	return 0o700
 }
 
 func (o *ownership) lockMode() fs.FileMode {

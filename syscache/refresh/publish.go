@@ -43,20 +43,36 @@ func (r *refresher) prepare() error {
 }
 
 // makeDirs makes dir and what is missing above it.
-func (r *refresher) makeDirs(dir string) error {
-	err := r.disk.Mkdir(dir, r.owner.dirMode())
+func (in *Install) makeDirs(dir string) error {
+	err := in.disk.Mkdir(dir, in.owner.dirMode())
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = r.makeDirs(filepath.Dir(dir)); err == nil {
-			err = r.disk.Mkdir(dir, r.owner.dirMode())
+		if err = in.makeDirs(filepath.Dir(dir)); err == nil {
+			err = in.disk.Mkdir(dir, in.owner.dirMode())
 		}
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return nil // another refresher's
 	}
+	if err == nil && in.owner.shared {
+		err = in.joinGroup(dir)
+	}
 	if err != nil {
 		return err
 	}
-	return r.disk.SyncDir(filepath.Dir(dir))
+	return in.disk.SyncDir(filepath.Dir(dir))
+}
+
+// joinGroup makes a directory belong to the group that manages the install,
+// which below a directory without set-group-id it does not by itself.
+func (in *Install) joinGroup(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil || st.Gid == in.owner.gid {
+		return err
+	}
+	if err := in.disk.Chown(dir, in.owner.gid); err != nil {
+		return err
+	}
+	return in.disk.Chmod(dir, in.owner.dirMode())
 }
 
 // A token is a file that whoever invalidates removes: the refresher that then
@@ -121,6 +137,31 @@ func (r *refresher) publish(p *format.Pointer) error {
 	return r.disk.SyncDir(r.dir)
 }
 
+// linkLatest keeps the link latest where g's files are, or keeps there none.
+// It is moved before a generation is collected: it never leads nowhere.
+func (r *refresher) linkLatest(g *generation) error {
+	link := r.dir + "/" + format.Latest
+	have, err := os.Readlink(link)
+	if !r.c.Latest {
+		if err != nil {
+			return nil
+		}
+		return ignoreNotExist(r.disk.Remove(link))
+	}
+	want, err := filepath.Rel(r.dir, g.dir+"/"+format.Files)
+	if err != nil || have == want {
+		return err
+	}
+	tmp := r.dir + "/" + randomName(format.ScratchPrefix)
+	if err := r.disk.Symlink(want, tmp); err != nil {
+		return err
+	}
+	if err := r.disk.Rename(tmp, link); err != nil {
+		return errors.Join(err, r.disk.Remove(tmp))
+	}
+	return r.disk.SyncDir(r.dir)
+}
+
 // markStale takes the pointer from readers, durably. A rename needs no space
 // on a full disk.
 func (r *refresher) markStale(before *published) error {
@@ -132,9 +173,57 @@ func (r *refresher) markStale(before *published) error {
 		return err
 	}
 	if before == nil {
-		return nil
+		return r.maskImage(r.c.Name)
 	}
 	return markStale(r.disk, r.dir)
+}
+
+// maskImage marks what an image ships of a cache stale, if readers would look
+// at that: the mark is in the cache_dir that they look into first.
+func (in *Install) maskImage(cache string) error {
+	dir := in.cacheDir + "/" + cache
+	if !in.unmasked(cache) {
+		return nil
+	}
+	shipped, err := in.owner.readPublished(in.readDirs()[1] + "/" + cache + "/" + format.Current)
+	if err != nil {
+		return nil // nor can readers read it
+	}
+	if err := in.makeDirs(dir); err != nil {
+		return err
+	}
+	if err := in.owner.checkPath(in.root, dir); err != nil {
+		return err
+	}
+	tmp := dir + "/" + randomName(format.ScratchPrefix)
+	f, err := in.disk.Create(tmp)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(shipped)
+	err = errors.Join(err, f.Chmod(publicMode), f.Sync(), f.Close())
+	if err == nil {
+		err = in.disk.Rename(tmp, dir+"/"+format.Stale)
+	}
+	if err != nil {
+		return errors.Join(err, ignoreNotExist(in.disk.Remove(tmp)))
+	}
+	return in.disk.SyncDir(dir)
+}
+
+// unmasked says whether readers of a cache look at what an image ships.
+func (in *Install) unmasked(cache string) bool {
+	dirs := in.readDirs()
+	if len(dirs) < 2 {
+		return false
+	}
+	for _, path := range []string{dirs[0] + "/" + cache + "/" + format.Current, dirs[0] + "/" + cache + "/" + format.Stale} {
+		if _, err := os.Lstat(path); err == nil {
+			return false
+		}
+	}
+	_, err := os.Lstat(dirs[1] + "/" + cache + "/" + format.Current)
+	return err == nil
 }
 
 func markStale(d disk, dir string) error {
@@ -174,14 +263,14 @@ func (in *Install) Invalidate(cache string) error {
 	}
 	dir := in.cacheDir + "/" + cache
 	err := in.owner.checkPath(in.root, dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err == nil {
 		err = in.foreign(cache)
 	}
 	if err == nil {
 		err = invalidate(in.disk, dir)
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = in.maskImage(cache)
 	}
 	if err != nil {
 		return fmt.Errorf("invalidate %s: %w", cache, err)
@@ -225,8 +314,9 @@ func invalidate(d disk, dir string) error {
 	return markStale(d, dir)
 }
 
-// InvalidateUndeclared invalidates every cache in the cache_dir that is not
-// declared any more, and returns their names.
+// InvalidateUndeclared invalidates every cache in the cache_dir that the
+// configuration declared and declares no more, and returns their names. Those
+// that programs declare are theirs to invalidate.
 func (in *Install) InvalidateUndeclared() ([]string, error) {
 	var gone []string
 	names, err := in.built()
@@ -234,10 +324,11 @@ func (in *Install) InvalidateUndeclared() ([]string, error) {
 		if _, undeclared := in.cache(name); undeclared == nil {
 			continue
 		}
-		if _, e := os.Lstat(in.cacheDir + "/" + name + "/" + format.Current); e != nil {
+		if _, e := os.Lstat(in.cacheDir + "/" + name + "/" + format.Current); e != nil && !in.unmasked(name) {
 			continue
 		}
-		if in.foreign(name) == nil {
+		ref := &refresher{Install: in, dir: in.cacheDir + "/" + name}
+		if in.foreign(name) == nil && !ref.readState().Program {
 			gone = append(gone, name)
 			err = errors.Join(err, in.Invalidate(name))
 		}
@@ -245,24 +336,28 @@ func (in *Install) InvalidateUndeclared() ([]string, error) {
 	return gone, err
 }
 
-// Built says whether the cache_dir holds anything of a cache.
+// Built says whether anything of a cache is in the cache_dir, or shipped by an
+// image.
 func (in *Install) Built(cache string) bool {
 	names, _ := in.built()
 	return slices.Contains(names, cache)
 }
 
-// built returns the names of the caches in the cache_dir.
-func (in *Install) built() ([]string, error) { return builtIn(in.cacheDir) }
-
-func builtIn(cacheDir string) ([]string, error) {
-	entries, err := os.ReadDir(cacheDir)
+// built returns the names of the caches of which there is anything, sorted.
+func (in *Install) built() ([]string, error) {
 	var names []string
-	for _, e := range entries {
-		if e.IsDir() && format.ValidCacheName(e.Name()) {
-			names = append(names, e.Name())
+	var failed error
+	for _, dir := range in.readDirs() {
+		entries, err := os.ReadDir(dir)
+		for _, e := range entries {
+			if e.IsDir() && format.ValidCacheName(e.Name()) {
+				names = append(names, e.Name())
+			}
 		}
+		failed = errors.Join(failed, ignoreNotExist(err))
 	}
-	return names, ignoreNotExist(err)
+	slices.Sort(names)
+	return slices.Compact(names), failed
 }
 
 // replace writes a file of the refresher's own that no reader opens, whole or
@@ -274,6 +369,9 @@ func (r *refresher) replace(name string, b []byte) error {
 		return err
 	}
 	_, err = f.Write(b)
+	if r.owner.shared {
+		err = errors.Join(err, f.Chmod(0o640)) // the next refresh may be another maintainer's
+	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = r.disk.Rename(tmp, r.dir+"/"+name)
@@ -312,7 +410,10 @@ func (r *refresher) sweep() error {
 			return err
 		}
 		for _, name := range names {
-			if err := removeAll(r.disk, dir+"/"+name); err != nil {
+			err := removeAll(r.disk, dir+"/"+name)
+			if errors.Is(err, fs.ErrPermission) && r.owner.shared {
+				r.tell("%s/%s was left behind by another maintainer, whose builder made it so that only they can remove it", dir, name)
+			} else if err != nil {
 				return err
 			}
 		}

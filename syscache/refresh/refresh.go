@@ -128,10 +128,11 @@ func (r *refresher) run(ctx context.Context) (Result, error) {
 	var err error
 	for range attempts {
 		var result Result
-		result, err = r.attempt(ctx)
+		var g *generation
+		result, g, err = r.attempt(ctx)
 		r.dropToken()
 		if err == nil {
-			return result, r.tidy(result.Key)
+			return result, r.tidy(g)
 		}
 		r.sweep() // what the attempt left; it is the attempt's error that counts
 		if !errors.Is(err, errOvertaken) || ctx.Err() != nil {
@@ -150,12 +151,13 @@ func (r *refresher) run(ctx context.Context) (Result, error) {
 	return Result{}, err
 }
 
-// attempt is one refresh from scan to publish. An error that wraps
+// attempt is one refresh from scan to publish, of the generation that it
+// returns. An error that wraps
 // errOvertaken means: begin again.
-func (r *refresher) attempt(ctx context.Context) (Result, error) {
+func (r *refresher) attempt(ctx context.Context) (Result, *generation, error) {
 	before, err := r.readCurrent()
 	if err != nil {
-		return Result{}, err
+		return Result{}, nil, err
 	}
 	// As long as the pointer that we found is still in its place, nobody has
 	// invalidated or published: it serves as our token, and a refresh that
@@ -163,35 +165,35 @@ func (r *refresher) attempt(ctx context.Context) (Result, error) {
 	// before we look at the first input.
 	if before == nil {
 		if err := r.takeToken(); err != nil {
-			return Result{}, err
+			return Result{}, nil, err
 		}
 	}
 	s, err := r.observe(ctx)
 	if err != nil {
-		return Result{}, err
+		return Result{}, nil, err
 	}
 	r.saveInventory()
 	if !r.force {
 		if g := r.unchanged(before, s); g != nil {
 			if !r.stillCurrent(before) {
-				return Result{}, overtaken("it was invalidated meanwhile")
+				return Result{}, nil, overtaken("it was invalidated meanwhile")
 			}
-			return result(Unchanged, s, g), nil
+			return result(Unchanged, s, g), g, nil
 		}
 	}
 	if before != nil {
 		if err := r.takeToken(); err != nil {
-			return Result{}, err
+			return Result{}, nil, err
 		}
 		if !r.stillCurrent(before) {
-			return Result{}, overtaken("it was invalidated meanwhile")
+			return Result{}, nil, overtaken("it was invalidated meanwhile")
 		}
 	}
 	outcome := Recertified
 	g := r.existing(ctx, s.key)
 	if g == nil || r.force {
 		if g, s, err = r.rebuild(ctx, s, g, before); err != nil {
-			return Result{}, err
+			return Result{}, nil, err
 		}
 		outcome = Built
 	}
@@ -201,10 +203,10 @@ func (r *refresher) attempt(ctx context.Context) (Result, error) {
 			// and believed by the next refresh.
 			err = errors.Join(err, r.discard(s.key.String()))
 		}
-		return Result{}, err
+		return Result{}, nil, err
 	}
 	r.warnUncertified(s)
-	return result(outcome, s, g), nil
+	return result(outcome, s, g), g, nil
 }
 
 // rebuild builds the generation of s, and returns it with a snapshot that was

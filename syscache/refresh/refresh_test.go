@@ -369,12 +369,29 @@ func TestInvalidate(t *testing.T) {
 	}
 }
 
-// TestUndeclared: what is no longer configured is no longer believed.
+// TestUndeclared: what is no longer configured is no longer believed. What a
+// program declared was never configured.
 func TestUndeclared(t *testing.T) {
 	root := newRoot(t)
 	v := "1"
-	refreshed(t, load(t, root, value(&v)))
-	in, err := Load(root, &LoadOptions{Caches: []Cache{{Name: "other", Inputs: []string{"share/**"}}}})
+	program := value(&v)
+	program.Name, program.Inputs = "program", []string{"share/**"}
+	in, err := Load(root, &LoadOptions{Caches: []Cache{program}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Refresh(t.Context(), "program", nil); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, root+"/etc/syscache.toml", "[cache.c]\ninputs = [\"share/**\"]\nwitness = []\n", 0o644)
+	if in, err = Load(root, nil); err != nil {
+		t.Fatal(err)
+	}
+	refreshed(t, in)
+	if err := os.Remove(root + "/etc/syscache.toml"); err != nil {
+		t.Fatal(err)
+	}
+	in, err = Load(root, &LoadOptions{Caches: []Cache{{Name: "other", Inputs: []string{"share/**"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,21 +401,46 @@ func TestUndeclared(t *testing.T) {
 			t.Errorf("%q, %v, want %q", gone, err, want)
 		}
 	}
-	if got := get(t, in, "k"); !strings.Contains(got, "stale") {
-		t.Error(got)
-	}
 	all, err := in.Statuses()
 	var names []string
 	for _, s := range all {
 		names = append(names, fmt.Sprintf("%s %v %v", s.Cache, s.Declared, s.Err))
 	}
-	want := []string{"c false open c: stale: it was marked stale, and no refresh has finished since", "other true open other: missing"}
+	want := []string{"c false open c: stale: it was marked stale, and no refresh has finished since", "other true open other: missing", "program false <nil>"}
 	if d := cmp.Diff(want, names); err != nil || d != "" {
 		t.Errorf("%v\n%s", err, d)
 	}
 	if _, err := in.Refresh(t.Context(), "c", nil); !errors.Is(err, ErrUndeclared) {
 		t.Error(err)
 	}
+}
+
+// TestLatest: the link follows what is published, and goes with the setting.
+func TestLatest(t *testing.T) {
+	root := newRoot(t)
+	v := "1"
+	c := faultyCache(true, &v)
+	link := root + "/var/cache/syscache/c/latest"
+	for _, step := range []struct {
+		v      string
+		latest bool
+		want   string
+	}{{"1", true, "1"}, {"2", true, "2"}, {"2", false, ""}, {"2", true, "2"}, {"3", false, ""}} {
+		v, c.Latest = step.v, step.latest
+		writeFile(t, root+"/share/MANIFEST", step.v, 0o644)
+		refreshed(t, load(t, root, c))
+		if got, err := os.ReadFile(link + "/d/k"); string(got) != step.want || (err == nil) != step.latest {
+			t.Errorf("%+v: %q, %v", step, got, err)
+		}
+	}
+	c.Latest = true
+	if err := os.Mkdir(link, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := load(t, root, c).Refresh(t.Context(), "c", nil); err == nil || !strings.Contains(err.Error(), "latest") {
+		t.Error(err)
+	}
+	noLitter(t, load(t, root, c))
 }
 
 // TestFailure: why the last refresh failed is kept until one succeeds.

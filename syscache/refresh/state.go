@@ -19,6 +19,9 @@ type state struct {
 	// not the published one.
 	Retired map[string]int64 `json:"retired,omitempty"`
 	Failure *Failure         `json:"failure,omitempty"`
+	// Program says that a program declared the cache, not the configuration,
+	// which can then not tell that it is gone.
+	Program bool `json:"program,omitempty"`
 }
 
 // A Failure is why the last refresh failed.
@@ -40,10 +43,10 @@ func (r *refresher) readState() (s state) {
 }
 
 // saveState writes s if it is not what is there. Failing to is no failure of
-// the refresh.
+// the refresh. An image ships no memory of how it was made.
 func (r *refresher) saveState(s state) {
 	b, err := json.Marshal(s)
-	if err != nil {
+	if err != nil || r.image {
 		return
 	}
 	if old, err := readRegular(r.dir+"/"+format.State, nil); err == nil && bytes.Equal(old, b) {
@@ -81,22 +84,28 @@ func (r *refresher) inventory() *hashing.Inventory {
 // that are saved, so that the next refresh, even after a failure of this one,
 // need not read those files again.
 func (r *refresher) saveInventory() {
+	if r.image {
+		return
+	}
 	if b := r.known.Encode(); !bytes.Equal(b, r.saved) && r.replace(format.Inventory, b) == nil {
 		r.saved = b
 	}
 }
 
-// tidy is what follows a refresh that succeeded: key is the generation that is
+// tidy is what follows a refresh that succeeded: g is the generation that is
 // published. Where there is nothing to do it writes nothing.
-func (r *refresher) tidy(key syscache.Key) error {
+func (r *refresher) tidy(g *generation) error {
+	if err := r.linkLatest(g); err != nil {
+		return err
+	}
 	if err := ignoreNotExist(lstatAndRemove(r.disk, r.dir+"/"+format.Stale)); err != nil {
 		return err
 	}
-	retired, err := r.collect(key)
+	retired, err := r.collect(g.meta.Key)
 	if err != nil {
 		return err
 	}
-	r.saveState(state{Retired: retired})
+	r.saveState(state{Retired: retired, Program: r.c.file == "" && !r.unconfigured})
 	return nil
 }
 
@@ -122,7 +131,7 @@ func (r *refresher) collect(key syscache.Key) (map[string]int64, error) {
 		if !known || since > now() { // the clock was set back
 			since = now()
 		}
-		if now()-since < keep {
+		if now()-since < keep && !r.image { // nobody reads an image yet
 			retired[name] = since
 			continue
 		}

@@ -75,12 +75,8 @@ func Known(root string, o *LoadOptions) []string {
 
 // known returns the names of all caches that are declared or there.
 func (in *Install) known() ([]string, error) {
-	names := in.Names()
-	var failed error
-	for _, dir := range in.readOptions(false).CacheDirs {
-		there, err := builtIn(dir)
-		names, failed = append(names, there...), errors.Join(failed, err)
-	}
+	names, err := in.built()
+	names = append(names, in.Names()...)
 	for _, source := range in.sources {
 		for i := range source.caches {
 			names = append(names, source.caches[i].Name)
@@ -88,21 +84,26 @@ func (in *Install) known() ([]string, error) {
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return !format.ValidCacheName(name) })
 	slices.Sort(names)
-	return slices.Compact(names), failed
+	return slices.Compact(names), err
 }
 
 func (in *Install) readOptions(stale bool) *syscache.ReadOptions {
-	o := &syscache.ReadOptions{AllowStale: stale, CacheDirs: []string{in.cacheDir}}
-	if !in.named {
-		o.CacheDirs = []string{format.Join(in.root, format.CacheDir), format.Join(in.root, format.ImageCacheDir)}
+	return &syscache.ReadOptions{AllowStale: stale, CacheDirs: in.readDirs()}
+}
+
+// readDirs returns the cache_dirs that readers look into: unless the caller
+// named one, the one that an image ships too.
+func (in *Install) readDirs() []string {
+	if in.named {
+		return []string{in.cacheDir}
 	}
-	return o
+	return []string{in.cacheDir, format.Join(in.root, format.ImageCacheDir)}
 }
 
 // describeWitness says what the published pointer is certified by.
 func (in *Install) describeWitness(cache string) string {
 	var cur []byte
-	for _, d := range in.readOptions(false).CacheDirs {
+	for _, d := range in.readDirs() {
 		for _, name := range []string{format.Current, format.Stale} {
 			if b, err := in.owner.readPublished(d + "/" + cache + "/" + name); err == nil && cur == nil {
 				cur = b
@@ -172,7 +173,7 @@ func (in *Install) Verify(ctx context.Context, cache string) error {
 // generationDir returns where the generation of key is.
 func (in *Install) generationDir(cache string, key syscache.Key) (string, error) {
 	var err error
-	for _, d := range in.readOptions(false).CacheDirs {
+	for _, d := range in.readDirs() {
 		dir := d + "/" + cache + "/" + format.Generation(key.String())
 		if _, e := os.Lstat(dir); e == nil {
 			return dir, nil
@@ -185,7 +186,7 @@ func (in *Install) generationDir(cache string, key syscache.Key) (string, error)
 
 // matchesPointer checks that g's meta is the one that the pointer names.
 func (in *Install) matchesPointer(cache string, g *generation) error {
-	for _, d := range in.readOptions(false).CacheDirs {
+	for _, d := range in.readDirs() {
 		for _, name := range []string{format.Current, format.Stale} {
 			b, err := in.owner.readPublished(d + "/" + cache + "/" + name)
 			if err != nil {
