@@ -45,7 +45,7 @@ when the install changes, and read by every user without locks or privilege.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.root, "root", "", "the install's `directory` (default $SYSCACHE_ROOT, else /)")
-	flags.StringVar(&a.cacheDir, "cache-dir", "", "where caches are kept (default $SYSCACHE_CACHE_DIR, else var/cache/syscache under the root)")
+	flags.StringVar(&a.cacheDir, "cache-dir", "", "the `directory` where caches are kept (default $SYSCACHE_CACHE_DIR, else var/cache/syscache under the root)")
 	for _, name := range []string{"root", "cache-dir"} {
 		root.MarkPersistentFlagDirname(name)
 	}
