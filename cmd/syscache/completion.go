@@ -19,9 +19,9 @@ func (a *app) completionCommand() *cobra.Command {
 	}
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish",
-		Short: "Print a script that completes verbs, caches and row keys in a shell",
-		Long: `Print a script with which a shell completes verbs, flags, the names of caches and,
-where there are not too many of them, row keys. The shells look for it in:
+		Short: "Print a script with which a shell completes what is typed",
+		Long: `Print a script with which a shell completes verbs, flags, the names of caches
+and, where there are not too many of them, row keys. Shells look for it in:
 
   bash  /usr/share/bash-completion/completions/syscache for all users, or
         ~/.local/share/bash-completion/completions/syscache;
@@ -30,8 +30,9 @@ where there are not too many of them, row keys. The shells look for it in:
         _syscache in any directory of $fpath
   fish  /etc/fish/completions/syscache.fish for all users, or
         ~/.config/fish/completions/syscache.fish`,
-		Example: `  syscache completion bash > /usr/share/bash-completion/completions/syscache
-  source <(syscache completion bash)`,
+		Example: `  source <(syscache completion bash)
+  syscache completion bash > ~/.local/share/bash-completion/completions/syscache
+  syscache completion fish > ~/.config/fish/completions/syscache.fish`,
 		Args:      cobra.ExactArgs(1),
 		ValidArgs: []string{"bash", "zsh", "fish"},
 		RunE: func(c *cobra.Command, args []string) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +83,7 @@ func (a *app) tell(err error) {
 			fmt.Fprintln(a.stderr, "  | "+line)
 		}
 	}
-	if h := hint(err); h != "" {
+	if h := cmp.Or(a.didYouMean(err), hint(err)); h != "" {
 		fmt.Fprintln(a.stderr, "hint: "+h)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -14,9 +15,18 @@ func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status [CACHE...]",
 		Short: "Say which caches are fresh, and why the others are not",
-		Long: `Say of each cache whether it is fresh, stale, missing, corrupt, untrusted or too
-new, which check decided that, and what to do. The exit code is that of the
-worst.`,
+		Long: `Say of each cache, or of those named, whether readers get it and, if not, which
+check decided that and what to do:
+
+  fresh      readers get it
+  stale      the install changed since the last refresh, or it was marked stale
+  missing    no refresh has published it
+  corrupt    its bytes are not what was written
+  untrusted  somebody who may not write the install could have written it
+  too new    a later version of syscache wrote it
+
+Anybody may ask. Like a reader, it checks the witnesses and does not scan the
+inputs. The exit code is that of the worst.`,
 		Example: "  syscache --root /opt/sage status",
 		RunE: func(_ *cobra.Command, names []string) error {
 			in, err := a.load()
@@ -78,7 +88,7 @@ func (a *app) printStatus(s *refresh.Status) error {
 			res.Detail += ": " + e.Err.Error()
 		}
 		if !s.Declared {
-			res.Hint = "it is not configured: declare it in etc/syscache.toml under the root"
+			res.Hint = cmp.Or(a.didYouMean(e), "it is not configured: declare it in etc/syscache.toml under the root")
 		}
 	case s.Err != nil:
 		res.State, res.Detail = "failed", s.Err.Error()

@@ -121,6 +121,20 @@ func (in *Install) Names() []string {
 // not declare.
 var ErrUndeclared = errors.New("no such cache is configured")
 
+// An UndeclaredError is an ErrUndeclared with the name that was asked for.
+type UndeclaredError struct {
+	Cache    string
+	Declared []string
+}
+
+// Error returns one line.
+func (e *UndeclaredError) Error() string {
+	return fmt.Sprintf("cache %s: %v (there are: %s)", quoteName(e.Cache), ErrUndeclared, strings.Join(e.Declared, ", "))
+}
+
+// Unwrap returns ErrUndeclared.
+func (e *UndeclaredError) Unwrap() error { return ErrUndeclared }
+
 func (in *Install) cache(name string) (*Cache, error) {
 	for i := range in.caches {
 		if in.caches[i].Name == name {
@@ -135,7 +149,7 @@ func (in *Install) cache(name string) (*Cache, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("cache %s: %w (there are: %s)", quoteName(name), ErrUndeclared, strings.Join(in.Names(), ", "))
+	return nil, &UndeclaredError{name, in.Names()}
 }
 
 // quoteName shows a name that may be anything.
