@@ -61,8 +61,8 @@ refreshes it after every change. Everybody reads it, or asks why it is stale.`,
 	flags.BoolVar(&a.json, "json", false, "print results as JSON")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print nothing but results and errors")
 	root.AddCommand(
-		a.refreshCommand(), a.invalidateCommand(), a.statusCommand(), a.getCommand(),
-		a.listCommand(), a.pathCommand(), a.verifyCommand(), a.versionCommand(),
+		a.initCommand(), a.refreshCommand(), a.invalidateCommand(), a.statusCommand(), a.getCommand(),
+		a.listCommand(), a.pathCommand(), a.verifyCommand(), a.diffCommand(), a.gcCommand(), a.configCommand(), a.versionCommand(),
 		a.completionCommand(),
 	)
 	for _, c := range root.Commands() {

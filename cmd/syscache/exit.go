@@ -110,13 +110,13 @@ func hint(err error) string {
 	case errors.As(err, &held):
 		return "wait longer with --wait, or look what that process is doing"
 	case errors.Is(err, refresh.ErrUnconfigured):
-		return "declare one in /etc/syscache.toml, or name the install's directory with --root"
+		return "declare one in /etc/syscache.toml (init proposes one), or name the install's directory with --root"
 	case errors.Is(err, refresh.ErrUndeclared):
 		return "declare it in etc/syscache.toml under the root"
 	case errors.As(err, &usage):
 		return "see syscache --help"
 	case errors.Is(err, refresh.ErrNotOwner), errors.Is(err, fs.ErrPermission):
-		return "refresh and invalidate are for who may write the install: run it as its owner, or as root"
+		return "refresh, invalidate and init are for who may write the install: run it as its owner, or as root"
 	case errors.Is(err, syscall.EROFS):
 		return "keep the caches of a read-only install elsewhere: --cache-dir"
 	case strings.HasPrefix(err.Error(), "write /dev/stdout"):

@@ -166,7 +166,7 @@ func TestRootWithoutConfiguration(t *testing.T) {
 	}
 	for _, verb := range []string{"refresh", "status", "verify"} {
 		code, stdout, stderr := call(t, verb, "--root", "/")
-		want := "syscache: " + refresh.ErrUnconfigured.Error() + "\nhint: declare one in /etc/syscache.toml, or name the install's directory with --root\n"
+		want := "syscache: " + refresh.ErrUnconfigured.Error() + "\nhint: declare one in /etc/syscache.toml (init proposes one), or name the install's directory with --root\n"
 		if code != exitUsage || stdout != "" || stderr != want {
 			t.Errorf("%s: %d\n%s%s", verb, code, stdout, stderr)
 		}

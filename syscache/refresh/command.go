@@ -41,7 +41,7 @@ func runCommand(ctx context.Context, d disk, c *Cache, in Inputs, scratch string
 	}
 	timeout := c.Timeout
 	if timeout == 0 {
-		timeout = defaultTimeout
+		timeout = DefaultTimeout
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not finished after %v", timeout))
 	defer cancel()

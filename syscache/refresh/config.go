@@ -67,12 +67,15 @@ type Cache struct {
 // A location is where in a file a setting is, or with the name "" the cache.
 type location struct{ line, col int }
 
-// origin says where c is declared.
-func (c *Cache) origin() string {
-	if at := c.places[""]; at.line > 0 {
-		return fmt.Sprintf("%s:%d", c.file, at.line)
+// Origin returns the file and the line, from 1, in which a setting is, or with
+// "" where the cache is declared: "" and 0 for what is not set, or is declared
+// by a program.
+func (c *Cache) Origin(setting string) (file string, line int) {
+	at, ok := c.places[setting]
+	if !ok {
+		return "", 0
 	}
-	return c.file
+	return c.file, at.line
 }
 
 // mistake returns a mistake in a setting of c, which is declared in a file.
@@ -109,8 +112,8 @@ func (c *Cache) at(setting string) string {
 
 // Defaults of the fields of Cache.
 const (
-	defaultTimeout = time.Hour
-	defaultKeep    = 24 * time.Hour
+	DefaultTimeout = time.Hour
+	DefaultKeep    = 24 * time.Hour
 )
 
 // A ConfigError is a mistake in a configuration file.

@@ -26,10 +26,11 @@ type disk interface {
 	// error.
 	Create(path string) (file, error)
 	Symlink(target, path string) error
+	Link(from, to string) error // to another name, which must be new
 	Rename(from, to string) error
 	Exchange(a, b string) error                // each then names what the other did
 	Chmod(path string, mode fs.FileMode) error // of a directory
-	Chown(path string, gid uint32) error       // of a directory, to a group
+	Chown(path string, gid uint32) error       // to a group
 	Remove(path string) error                  // a file, or an empty directory
 	SyncDir(path string) error
 }
@@ -69,6 +70,8 @@ func (realDisk) Create(path string) (file, error) {
 }
 
 func (realDisk) Symlink(target, path string) error { return os.Symlink(target, path) }
+
+func (realDisk) Link(from, to string) error { return os.Link(from, to) }
 
 func (realDisk) Rename(from, to string) error { return syscallRename(from, to) }
 

@@ -64,6 +64,13 @@ func (d *faultyDisk) Symlink(target, path string) error {
 	return d.disk.Symlink(target, path)
 }
 
+func (d *faultyDisk) Link(from, to string) error {
+	if err := d.op("link"); err != nil {
+		return err
+	}
+	return d.disk.Link(from, to)
+}
+
 func (d *faultyDisk) Rename(from, to string) error {
 	if err := d.op("rename"); err != nil {
 		return err

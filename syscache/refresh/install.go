@@ -117,6 +117,12 @@ func (in *Install) Names() []string {
 	return names
 }
 
+// Caches returns the caches, sorted by name.
+func (in *Install) Caches() []Cache { return slices.Clone(in.caches) }
+
+// CacheDir returns where caches are kept, absolute.
+func (in *Install) CacheDir() string { return in.cacheDir }
+
 // ErrUndeclared is the error of an operation on a cache that the install does
 // not declare.
 var ErrUndeclared = errors.New("no such cache is configured")

@@ -213,14 +213,19 @@ func (in *Install) maskImage(cache string) error {
 
 // unmasked says whether readers of a cache look at what an image ships.
 func (in *Install) unmasked(cache string) bool {
+	for _, name := range []string{format.Current, format.Stale} {
+		if _, err := os.Lstat(in.cacheDir + "/" + cache + "/" + name); err == nil {
+			return false
+		}
+	}
+	return in.shipped(cache)
+}
+
+// shipped says whether an image ships a cache to where readers look second.
+func (in *Install) shipped(cache string) bool {
 	dirs := in.readDirs()
 	if len(dirs) < 2 {
 		return false
-	}
-	for _, path := range []string{dirs[0] + "/" + cache + "/" + format.Current, dirs[0] + "/" + cache + "/" + format.Stale} {
-		if _, err := os.Lstat(path); err == nil {
-			return false
-		}
 	}
 	_, err := os.Lstat(dirs[1] + "/" + cache + "/" + format.Current)
 	return err == nil

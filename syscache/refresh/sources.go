@@ -67,8 +67,9 @@ func tellDuplicates(sources []Source) {
 		for j := range s.caches {
 			c := &s.caches[j]
 			if have := first[c.Name]; have != nil {
+				file, line := have.Origin("")
 				s.Mistakes = append(s.Mistakes, c.mistake("",
-					fmt.Sprintf("cache %s is declared at %s as well", c.Name, have.origin()),
+					fmt.Sprintf("cache %s is declared at %s:%d as well", c.Name, file, line),
 					"give it another name; to replace a package's file, put one of the same name in "+format.ConfigDropIns+" under the root"))
 			}
 		}

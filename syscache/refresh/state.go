@@ -113,13 +113,24 @@ func (r *refresher) tidy(g *generation) error {
 // returns since when the others are. Readers may still have one open: what
 // they hold stays until they close it.
 func (r *refresher) collect(key syscache.Key) (map[string]int64, error) {
+	keep := r.c.Keep
+	switch {
+	case r.image: // nobody reads it yet
+		keep = 0
+	case keep == 0:
+		keep = DefaultKeep
+	}
+	retired, _, err := r.collectAfter(key, keep)
+	return retired, err
+}
+
+// collectAfter is collect with what is kept for how long, and says what it
+// removed.
+func (r *refresher) collectAfter(key syscache.Key, keep time.Duration) (map[string]int64, Collected, error) {
+	var done Collected
 	entries, err := os.ReadDir(r.dir + "/" + format.Generations)
 	if err != nil {
-		return nil, err
-	}
-	keep := int64(r.c.Keep / time.Second)
-	if r.c.Keep == 0 {
-		keep = int64(defaultKeep / time.Second)
+		return nil, done, ignoreNotExist(err)
 	}
 	retired := map[string]int64{}
 	for _, e := range entries {
@@ -131,15 +142,18 @@ func (r *refresher) collect(key syscache.Key) (map[string]int64, error) {
 		if !known || since > now() { // the clock was set back
 			since = now()
 		}
-		if now()-since < keep && !r.image { // nobody reads an image yet
+		if now()-since < int64(keep/time.Second) {
 			retired[name] = since
+			done.Kept++
 			continue
 		}
+		done.Bytes += r.sizeOf(name)
+		done.Removed++
 		if err := r.discard(name); err != nil {
-			return nil, err
+			return nil, done, err
 		}
 	}
-	return retired, nil
+	return retired, done, nil
 }
 
 // discard removes a generation. It is renamed first: no reader may find half

@@ -49,10 +49,10 @@ func (in *Install) Status(cache string) Status {
 
 // Statuses returns the status of every cache that is declared or there.
 func (in *Install) Statuses() ([]Status, error) {
-	names, err := in.known()
-	var all []Status
-	for _, name := range names {
-		all = append(all, in.Status(name))
+	names, err := in.AllNames()
+	all := make([]Status, len(names))
+	for i, name := range names {
+		all[i] = in.Status(name)
 	}
 	return all, err
 }
@@ -66,23 +66,25 @@ func Known(root string, o *LoadOptions) []string {
 		return nil
 	}
 	in.sources = in.readSources()
-	names, _ := in.known()
+	names, _ := in.AllNames()
 	if len(names) == 0 && in.root != "/" {
 		names = []string{builtinCache}
 	}
 	return names
 }
 
-// known returns the names of all caches that are declared or there.
-func (in *Install) known() ([]string, error) {
+// AllNames returns the names of all caches that are declared, be it in a file
+// with a mistake, or of which there is anything, sorted.
+func (in *Install) AllNames() ([]string, error) {
 	names, err := in.built()
 	names = append(names, in.Names()...)
 	for _, source := range in.sources {
 		for i := range source.caches {
-			names = append(names, source.caches[i].Name)
+			if name := source.caches[i].Name; format.ValidCacheName(name) {
+				names = append(names, name)
+			}
 		}
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return !format.ValidCacheName(name) })
 	slices.Sort(names)
 	return slices.Compact(names), err
 }
