@@ -166,7 +166,7 @@ func TestShells(t *testing.T) {
 				"syscache inval": "invalidate",
 			} {
 				cmd := exec.CommandContext(ctx, shell, "-c", completes)
-				cmd.Env = append(os.Environ(), "LINE="+line, "SCRIPT="+script, "HOME="+t.TempDir(), "TERM=dumb")
+				cmd.Env = append(os.Environ(), "LINE="+line, "SCRIPT="+script, "HOME="+t.TempDir(), "TERM=dumb", "GORACE=atexit_sleep_ms=0")
 				out, err := cmd.Output()
 				if err != nil || !strings.Contains(string(out), want) {
 					t.Errorf("%s: %v: %s", line, err, out)

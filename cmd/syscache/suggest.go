@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -59,6 +60,9 @@ func flagError(c *cobra.Command, err error) error {
 
 // argumentError is the error for too few or too many arguments of c.
 func argumentError(c *cobra.Command, err error) error {
+	if strings.HasPrefix(err.Error(), "unknown command") { // cobra's words where none is taken
+		err = errors.New(c.Name() + " takes no argument")
+	}
 	return mistake(usageError{err}, "", "write "+c.Parent().CommandPath()+" "+c.Use+"; see "+c.CommandPath()+" --help")
 }
 
@@ -69,39 +73,46 @@ func mistake(err error, suggestion, hint string) error {
 // nearest returns the one of names for which name was probably mistyped, "" if
 // there is none such, or if name is one of them.
 func nearest(name string, names []string) (near string) {
+	if slices.Contains(names, name) {
+		return ""
+	}
 	best := min(3, (len(name)+1)/2) + 1
 	for _, n := range names {
-		d := distance(strings.ToLower(name), n)
-		switch {
-		case n == name:
-			return ""
-		case d < best:
-			near, best = n, d
-		case near == "" && len(name) > 1 && strings.HasPrefix(n, name):
+		if near == "" && len(name) > 1 && strings.HasPrefix(n, name) {
 			near = n
+		}
+		if len(name) > len(n)+best {
+			continue
+		}
+		if d := distance(strings.ToLower(name), n); d < best {
+			near, best = n, d
 		}
 	}
 	return near
 }
 
-// distance is Levenshtein's: how many bytes to add, drop or change make a into
-// b.
+// distance is how many bytes must be added, dropped, changed, or swapped with
+// their neighbour, to make b of a.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	d := make([][]int, len(a)+1)
+	for i := range d {
+		d[i] = make([]int, len(b)+1)
+		d[i][0] = i
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
+	for j := range d[0] {
+		d[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			change := d[i-1][j-1]
+			if a[i-1] != b[j-1] {
 				change++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
+			d[i][j] = min(change, d[i-1][j]+1, d[i][j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d[i][j] = min(d[i][j], d[i-2][j-2]+1)
+			}
 		}
 	}
-	return row[len(b)]
+	return d[len(a)][len(b)]
 }
