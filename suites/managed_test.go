@@ -75,14 +75,31 @@ func TestMaintainersTakeTurns(t *testing.T) {
 					t.Errorf("var%s belongs to group %d", path, st.GID)
 				}
 			}
+			// Each uses the others' memory.
+			for _, memo := range []string{"inventory", "state"} {
+				if o := run(t, asMember(carol, "/bin/cat", r.path("var/cache/syscache/c/"+memo))); o.code != 0 {
+					t.Errorf("%s: %v", memo, o)
+				}
+			}
 		})
 	}
 }
 
-// A maintainer's refresh that was killed is swept by another's.
+// A maintainer's refresh that was killed is swept by another's, but for what its
+// builder made for its own user alone.
 func TestMaintainerSweepsAnothers(t *testing.T) {
+	for _, private := range []bool{false, true} {
+		t.Run(fmt.Sprintf("private=%v", private), func(t *testing.T) { sweepAnothers(t, private) })
+	}
+}
+
+func sweepAnothers(t *testing.T, private bool) {
+	make := "echo x >$SYSCACHE_OUT/x"
+	if private {
+		make = "mkdir $SYSCACHE_OUT/d; echo x >$SYSCACHE_OUT/d/x"
+	}
 	r := newLines(t, alice)
-	r.build("#!/bin/sh\nmkdir -p $SYSCACHE_OUT/d; echo x >$SYSCACHE_OUT/d/x; echo up >>$LOG; if [ -e $SIDE/block ]; then read x <$SIDE/fifo; fi\n", `kind = "files"`)
+	r.build("#!/bin/sh\n"+make+"; echo up >>$LOG; if [ -e $SIDE/block ]; then read x <$SIDE/fifo; fi\n", `kind = "files"`)
 	r.manage(fs.ModeSetgid)
 	r.must(os.WriteFile(r.side+"/block", nil, 0o644))
 	r.must(exec.Command("mkfifo", "-m", "666", r.side+"/fifo").Run())
@@ -94,8 +111,9 @@ func TestMaintainerSweepsAnothers(t *testing.T) {
 	o := run(t, asMember(carol, r.syscache("refresh")...))
 	ok(t, o)
 	left, _ := filepath.Glob(r.path("var/cache/syscache/c/g/.new-*"))
-	if len(left) > 0 && !strings.Contains(o.stderr, "was left behind by another maintainer") {
-		t.Errorf("left, and not told: %q\n%v", left, o)
+	told := strings.Contains(o.stderr, "was left behind by another maintainer")
+	if (len(left) > 0) != private || told != private {
+		t.Errorf("left: %q\n%v", left, o)
 	}
 	// Bob can remove what only he can.
 	ok(t, run(t, asMember(bob, r.syscache("refresh")...)))

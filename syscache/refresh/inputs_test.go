@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/syscache"
 )
 
@@ -163,5 +164,26 @@ func TestUnmatched(t *testing.T) {
 	var mistake *ConfigError
 	if !errors.As(err, &mistake) || mistake.Line != 3 || mistake.Hint == "" {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestListChanges: a list that is another when it is certified than when it was
+// read is read again.
+func TestListChanges(t *testing.T) {
+	root := newRoot(t)
+	writeFile(t, root+"/lib/a", "a", 0o644)
+	writeFile(t, root+"/share/FILES", "lib/a\n", 0o644)
+	in := listed(t, root)
+	r := &refresher{Install: in, c: &in.caches[0], told: map[string]bool{}}
+	list, err := r.readList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"lib/a\n", "share/FILES\n"} {
+		writeFile(t, root+"/share/FILES", text, 0o644)
+		_, err := r.recipeParts(t.Context(), &snapshot{}, list, &hashing.Inventory{})
+		if errors.Is(err, errOvertaken) != (text != "lib/a\n") {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 }
