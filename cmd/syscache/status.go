@@ -19,10 +19,10 @@ func (a *app) statusCommand() *cobra.Command {
 check decided that and what to do:
 
   fresh      readers get it
-  stale      the install changed since the last refresh, or it was marked stale
+  stale      the install changed since, or the cache was marked stale
   missing    no refresh has published it
   corrupt    its bytes are not what was written
-  untrusted  somebody who may not write the install could have written it
+  untrusted  others than who may write the install could write it
   too new    a later version of syscache wrote it
 
 Anybody may ask. Like a reader, it checks the witnesses and does not scan the

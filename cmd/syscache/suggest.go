@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -8,24 +9,28 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/syscache/syscache/internal/format"
 	"github.com/syscache/syscache/syscache"
 	"github.com/syscache/syscache/syscache/refresh"
 )
 
-// didYouMean returns a hint for an err that a mistyped name of a cache made.
+// didYouMean returns a hint for an err that a mistyped name of a cache made. A
+// reader, which knows no configuration, would have it refreshed.
 func (a *app) didYouMean(err error) string {
 	var read *syscache.Error
 	var undeclared *refresh.UndeclaredError
-	name := ""
 	switch {
 	case errors.As(err, &undeclared):
-		name = undeclared.Cache
+		return didYouMean(undeclared.Cache, a.known())
 	case errors.Is(err, syscache.ErrMissing) && errors.As(err, &read):
-		name = strings.Trim(read.Cache, `"`)
-	default:
-		return ""
+		name, known := strings.Trim(read.Cache, `"`), a.known()
+		if len(known) == 0 || slices.Contains(known, name) {
+			return ""
+		}
+		return cmp.Or(didYouMean(name, known),
+			"no such cache is configured: syscache --root "+format.ShellQuote(read.Root)+" status lists those there are")
 	}
-	return didYouMean(name, a.known())
+	return ""
 }
 
 func didYouMean(name string, names []string) string {
