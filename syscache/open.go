@@ -256,13 +256,17 @@ func (r *Reader) openGeneration(s *sighting) error {
 	p := s.pointer
 	r.key, r.meta = p.Key, p.Meta
 	name := format.Generation(r.key.String())
+	gone := error(movedError{fmt.Errorf("%w: %s, which %s names", ErrMissing, name, r.pointerPath)})
 	for j := range r.options.CacheDirs {
 		cacheDir := r.options.CacheDirs[(s.place+j)%len(r.options.CacheDirs)]
 		dir := cacheDir + "/" + r.cache
 		t := r.trustIn(cacheDir)
 		if j > 0 {
 			if _, err := r.checkDir(s, t, dir); err != nil {
-				continue // no generation of this cache here that can be trusted
+				if errors.Is(err, ErrUntrusted) {
+					gone = err // unless another one has it
+				}
+				continue
 			}
 		}
 		path := dir + "/" + name
@@ -276,7 +280,7 @@ func (r *Reader) openGeneration(s *sighting) error {
 			return err
 		}
 	}
-	return movedError{fmt.Errorf("%w: %s, which %s names", ErrMissing, name, r.pointerPath)}
+	return gone
 }
 
 func (r *Reader) openFiles(t *trust, path string) error {

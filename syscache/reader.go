@@ -33,7 +33,8 @@ type Reader struct {
 }
 
 // A Row is one row of a table. Key and Value are valid until the Reader is
-// closed and must not be written to.
+// closed and must not be written to; of what Get says of a value, all is true
+// of them.
 type Row struct{ Key, Value []byte }
 
 // errKind is the misuse of a Reader of the other kind.
@@ -42,6 +43,12 @@ var errKind = errors.New("this cache consists of files and has no rows")
 // Get returns the value of a row key. It is valid until Close and must not be
 // written to. The error is an *Error that wraps ErrNotFound or ErrCorrupt, or
 // one of the operating system's; ErrNotFound is only said of an intact index.
+//
+// A table that is used much and lies on a local file system is mapped into
+// memory, and the value is then a part of the mapping. No refresh cuts a
+// published file (I5). If something else does, Get and Scan return ErrCorrupt
+// from then on; but to look at a value that they returned before ends the
+// program. Who must survive that keeps bytes.Clone of it.
 func (r *Reader) Get(key []byte) (value []byte, err error) {
 	if r.table == nil {
 		return nil, r.fail("get", errKind, nil)
@@ -58,7 +65,8 @@ func (r *Reader) Get(key []byte) (value []byte, err error) {
 }
 
 // Scan yields the rows whose key begins with prefix, all rows if it is empty,
-// in the order of the keys' bytes. It ends after the first error.
+// in the order of the keys' bytes. It ends after the first error. A Row stays
+// valid when the next is yielded: see Row.
 func (r *Reader) Scan(prefix []byte) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		if r.table == nil {

@@ -93,13 +93,11 @@ func (s *source) close() error {
 	return err
 }
 
-// guarded runs f, which reads s, and returns a fault in a mapping (a file cut by something
-// that does not keep I5, a disk that fails) as an error instead of the
-// program's death.
+// guarded runs f, which reads s, and returns a fault in a mapping (a file cut
+// by something that does not keep I5, a disk that fails) as an error instead
+// of the program's death. While s is not mapped, another goroutine may map it
+// at any instant.
 func (s *source) guarded(f func() error) (err error) {
-	if s.mapped() == nil {
-		return f()
-	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {

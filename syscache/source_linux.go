@@ -11,7 +11,13 @@ func mappable(fd int) bool {
 	if ignoringEINTR(func() error { return unix.Fstatfs(fd, &st) }) != nil {
 		return false
 	}
-	switch uint32(st.Type) {
+	return local(uint32(st.Type))
+}
+
+// local says whether a type of file system is one whose files live in this
+// machine's kernel. What is not known is not.
+func local(fsType uint32) bool {
+	switch fsType {
 	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC,
 		unix.OVERLAYFS_SUPER_MAGIC, unix.SQUASHFS_MAGIC, unix.EROFS_SUPER_MAGIC_V1,
 		unix.F2FS_SUPER_MAGIC, 0x2fc12fc1 /* ZFS */ :

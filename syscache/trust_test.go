@@ -127,6 +127,21 @@ func TestTrusted(t *testing.T) {
 			chown(0, 778, files[1])
 			chmod(0o775, files[1])
 		}, nil, "untrusted"},
+		"a member of the root's group": {func(root string, files []string) {
+			chown(0, 777, root)
+			chmod(0o775, root)
+			chown(12345, 777, files...)
+		}, nil, "<nil>"},
+		"a member of it, or whoever made var open to all": {func(root string, files []string) {
+			chown(0, 777, root)
+			chmod(0o775, root)
+			chown(12345, 777, files...)
+			chmod(0o777, root+"/var")
+		}, nil, "untrusted"},
+		"a member of the group of a root it may not write": {func(root string, files []string) {
+			chown(0, 777, root)
+			chown(12345, 777, files...)
+		}, nil, "untrusted"},
 		"the group of a root it may not write": {func(root string, files []string) {
 			chown(0, 777, append(files, root)...)
 			chmod(0o775, files...)

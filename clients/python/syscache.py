@@ -27,6 +27,7 @@ import re
 import stat
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from zlib import crc32
 
@@ -223,6 +224,31 @@ def _listing(path: bytes, start: bytes, of) -> bytes:
     return digest.digest()
 
 
+ABSENT_SIGHT = ()
+SETTLED = 2_000_000_000  # ns: longer than the coarsest granularity of a file system's clock
+
+
+def _sight(st: os.stat_result, before: int) -> tuple | None:
+    """What tells a file from any other later at its place; None of one so young that a later one may look the same."""
+    return (st.st_dev, _own_identity(st)) if st.st_ctime_ns <= before - SETTLED else None
+
+
+def _where(name) -> tuple | None:
+    try:
+        st = os.stat(name)
+        return st.st_dev, st.st_ino
+    except OSError:
+        return None
+
+
+def _unmoved(path: bytes, sight: tuple | None) -> bool:
+    try:
+        st = os.lstat(path)
+    except OSError as error:
+        return sight == ABSENT_SIGHT and error.errno in (errno.ENOENT, errno.ENOTDIR)
+    return sight == (st.st_dev, _own_identity(st))
+
+
 def _contradiction(root: bytes, witness: tuple) -> str | None:
     """Why the witness does not hold, or None. What cannot be looked at does not hold either."""
     type, path, identity, digest = witness
@@ -401,12 +427,16 @@ class Reader:
     """
 
     def __init__(self, root, cache: str, cache_dirs, allow_stale: bool, trust_uids):
+        cache_dirs, trust_uids = list(cache_dirs) if cache_dirs is not None else None, frozenset(trust_uids)
+        self._names = [root, *(cache_dirs or [])]  # what may be symbolic links, and lead elsewhere by and by
+        self._where = [_where(name) for name in self._names]
         self._root, self._cache = os.path.realpath(os.fsencode(root)), cache
-        self._places, self._trust_uids = _places(self._root, cache_dirs), frozenset(trust_uids)
+        self._places, self._trust_uids = _places(self._root, cache_dirs), trust_uids
+        self._allow_stale, self._again = allow_stale, (root, cache, cache_dirs, allow_stale, trust_uids)
         self._table = None
         with self._telling("open"):
             for _ in range(2):  # a refresher may come between pointer and generation: begin again, once
-                self._read_pointer(allow_stale)
+                self._read_pointer()
                 came_between = self._open_generation()
                 if not came_between:
                     return
@@ -437,6 +467,41 @@ class Reader:
             for path, _ in _tree(os.fsencode(self.dir)):
                 if join(b"files", path) not in outputs:
                     raise Corrupt(f"{_show(join(b'files', path))} does not belong to the generation")
+
+    def current(self) -> bool:
+        """Whether `open`, asked the same, would now give this generation, as fresh or as stale as it is.
+
+        Where it would give none, its Error. While nothing moves this costs an lstat of the pointer and the check of
+        the witnesses: a program that runs for long asks before each use, and opens anew if this is not True.
+        """
+        seen, marked, (*_, witnesses, directories) = self._seen
+        if self._where != [_where(name) for name in self._names]:
+            return self._is(Reader(*self._again))
+        if not all(_unmoved(*sight) for sight in seen):
+            return self._look_again()
+        if marked:
+            return True
+        with self._telling("open"):
+            why = self._contradicted(witnesses, directories)
+            if why and not self._allow_stale:
+                raise Stale(why)
+            return bool(why) == bool(self.stale)
+
+    def _look_again(self) -> bool:
+        """current, after something moved or might have. The generation is opened only if the pointer is another."""
+        now = object.__new__(Reader)
+        now.__dict__ = {name: value for name, value in self.__dict__.items() if name != "_root_stat"}
+        with self._telling("open"):
+            now._read_pointer()
+        return self._is(now if now._seen[2] == self._seen[2] else Reader(*self._again))
+
+    def _is(self, now: Reader) -> bool:
+        if now._table is not self._table:
+            now.close()
+        same = (now._key, now._meta, bool(now.stale)) == (self._key, self._meta, bool(self.stale))
+        if same and now._root == self._root:
+            self._seen = now._seen  # one assignment: threads see the one or the other
+        return same
 
     def close(self) -> None:
         if self._table:
@@ -500,25 +565,26 @@ class Reader:
     def _shared_with(self, gid: int) -> bool:
         return bool(self._root_stat.st_mode & 0o020) and gid == self._root_stat.st_gid != UNMAPPED
 
-    def _homes(self) -> Iterator[tuple[bytes, bool]]:
-        """The cache's directories, each trusted before anything in it is opened."""
-        for place, inside in self._places:
-            home = join(place, self._cache.encode())
-            try:
-                st = os.lstat(home)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            self._trust(st, home, inside, stat.S_ISDIR)
-            yield home, inside
+    def _home(self, home: bytes, inside: bool) -> os.stat_result | None:
+        """A cache's directory, trusted before anything in it is opened; None if it is not there."""
+        try:
+            st = os.lstat(home)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        self._trust(st, home, inside, stat.S_ISDIR)
+        return st
 
     # The pointer
 
-    def _read_pointer(self, allow_stale: bool) -> None:
-        for home, inside in self._homes():
+    def _read_pointer(self) -> None:
+        before, passed = time.time_ns(), []
+        for self._place, (place, inside) in enumerate(self._places):
+            home = join(place, self._cache.encode())
+            st = self._home(home, inside)
             # `current` twice: a publish between the first two looks renames one and removes the other.
-            for name in (b"current", b"stale", b"current"):
+            for name in (b"current", b"stale", b"current") if st else ():
                 try:
-                    if name == b"stale" and not allow_stale:
+                    if name == b"stale" and not self._allow_stale:
                         os.lstat(join(home, name))
                         raise Stale(f"marked stale in {_show(home)}")
                     file = _File(join(home, name))
@@ -527,10 +593,17 @@ class Reader:
                 with file:
                     self._trust(file.stat, file.path, inside)
                     witnesses, directories = self._decode_pointer(file, inside)
-                self.stale = "marked stale" if name == b"stale" else self._contradicted(witnesses, directories)
-                if self.stale and not allow_stale:
+                if name == b"stale":
+                    self.stale, passed = "marked stale", [*passed, (join(home, b"current"), ABSENT_SIGHT)]
+                else:
+                    self.stale = self._contradicted(witnesses, directories)
+                if self.stale and not self._allow_stale:
                     raise Stale(self.stale)
+                seen = [*passed, (file.path, _sight(file.stat, before))]
+                pointer = self._place, self._key, self._meta, self._size, witnesses, directories
+                self._seen = seen, name == b"stale", pointer
                 return
+            passed.append((home, _sight(st, before) if st else ABSENT_SIGHT))
         raise Missing("no pointer in " + " or ".join(_show(place) for place, _ in self._places))
 
     def _decode_pointer(self, file: _File, inside: bool) -> tuple[list, list]:
@@ -603,7 +676,16 @@ class Reader:
 
     def _open_generation(self) -> Error | None:
         """What a refresher that came between may have caused is returned; then nothing is held open."""
-        for home, inside in self._homes():
+        gone: Error = Missing(f"generation {self.generation} is gone")
+        for i in range(len(self._places)):  # the pointer's own first
+            place, inside = self._places[(self._place + i) % len(self._places)]
+            home = join(place, self._cache.encode())
+            try:
+                if i > 0 and not self._home(home, inside):
+                    continue
+            except Untrusted as error:
+                gone = error  # unless another one has it
+                continue
             self._directory, self._inside = join(home, b"g", self.generation.encode()), inside
             path = join(self._directory, self.kind.encode())
             try:
@@ -627,7 +709,7 @@ class Reader:
                 if isinstance(error, Corrupt):
                     return error
                 raise
-        return Missing(f"generation {self.generation} is gone")
+        return gone
 
     def _read_meta(self) -> dict[bytes, tuple]:
         with self._open(b"meta") as meta, self._open(b"manifest") as manifest:

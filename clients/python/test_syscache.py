@@ -989,6 +989,32 @@ class Trust(Case):
         os.chown(self.root.path, 65534, -1)
         self.refuses(syscache.Untrusted, "uid 65534", cache_dirs=[elsewhere])
 
+    @ROOT_USER
+    def test_what_members_of_the_roots_group_wrote(self):
+        for path in [self.root.path, *self.root.path.rglob("*")]:
+            os.chown(path, 12345, 4321)
+            path.chmod(0o2775 if path.is_dir() else 0o644)
+        os.chown(self.root.path, 0, -1)
+        self.assertEqual(self.rows(), [(b"a", b"1")])
+        g = self.paths[2].parent
+        for path in (self.root.path, *self.paths[2].relative_to(self.root.path).parents):
+            with self.subTest(path):  # where others can write, others can have put what has the group
+                (self.root.path / path).chmod(0o2777)
+                self.refuses(syscache.Untrusted, "written by others")
+                (self.root.path / path).chmod(0o2775)
+        for path in (*self.paths, g.parent, g, self.root.path / "var"):
+            with self.subTest(path):
+                os.chown(path, -1, 4322)
+                self.refuses(syscache.Untrusted, "uid 12345")
+                os.chown(path, -1, 4321)
+        self.root.path.chmod(0o2755)
+        self.refuses(syscache.Untrusted, "uid 12345")
+        self.root.path.chmod(0o2775)
+        (self.root.path / "var").rename(self.root.path / "elsewhere")
+        (self.root.path / "var").symlink_to("elsewhere")
+        self.refuses(syscache.Untrusted, "not what it should be")
+        self.refuses(syscache.Untrusted, "symbolic link", cache_dirs=[self.root.cache_dir])
+
     def test_links_fifos_and_the_like(self):
         for path in self.paths:
             aside = path.with_name("aside")
@@ -1018,6 +1044,59 @@ class Trust(Case):
     def test_unreadable(self):
         self.paths[1].chmod(0)
         self.refuses(syscache.Error, "Permission denied")
+
+
+class Current(Case):
+    def setUp(self):
+        super().setUp()
+        self.input = self.root.write("input", b"1")
+        self.root.table([(b"a", b"1")], witnesses=[witness(self.root.path, b"input")])
+
+    def each(self, **options):
+        """A reader whose pointer is too young to be told by its times, and one whose is not."""
+        for settled in (1 << 62, 0):
+            with self.subTest(settled=settled), mock.patch("syscache.SETTLED", settled):
+                with self.open(**options) as reader:
+                    self.assertIs(reader.current(), True)
+                    yield reader
+
+    def test_nothing_moved_and_nothing_is_read(self):
+        for reader in self.each():
+            with mock.patch("os.open", side_effect=os.open) as opened:
+                self.assertIs(reader.current(), True)
+            self.assertEqual(opened.call_count, syscache.SETTLED > 0)
+
+    def test_contradicted_and_back(self):
+        for reader in self.each():
+            self.input.write_bytes(b"2")
+            with self.assertRaises(syscache.Stale) as caught:
+                reader.current()
+            self.assertTrue(caught.exception.hint)
+            self.input.write_bytes(b"1")
+            self.assertIs(reader.current(), True)
+
+    def test_stale_as_it_was(self):
+        self.input.write_bytes(b"2")
+        for reader in self.each(allow_stale=True):
+            self.assertTrue(reader.stale)
+            self.input.write_bytes(b"1")
+            self.assertIs(reader.current(), False)
+            self.input.write_bytes(b"2")
+
+    def test_another_generation(self):
+        for reader in self.each():
+            self.root.table([(b"a", b"22")])
+            self.assertIs(reader.current(), False)
+            self.root.table([(b"a", b"1")], witnesses=[witness(self.root.path, b"input")])
+            self.assertIs(reader.current(), True)
+
+    def test_gone(self):
+        for reader in self.each():
+            home = self.root.home()
+            home.rename(home.with_name("away"))
+            with self.assertRaises(syscache.Missing):
+                reader.current()
+            home.with_name("away").rename(home)
 
 
 class Damage(Case):

@@ -98,6 +98,12 @@ func TestImage(t *testing.T) {
 				t.Errorf("two builds of an image differ:\n%s", d)
 			}
 
+			for _, memo := range []string{format.State, format.Inventory} {
+				if what, ok := shipped(t, first)["/c/"+memo]; ok {
+					t.Errorf("%s is shipped: %s", memo, what)
+				}
+			}
+
 			// Unpacked elsewhere: other inodes, other times.
 			root := filepath.Join(t.TempDir(), "unpacked")
 			if out, err := exec.Command("cp", "-r", first, root).CombinedOutput(); err != nil {

@@ -44,10 +44,10 @@ func listed(t *testing.T, root string, exclude ...string) *Install {
 // TestInputsFrom: a list in each form that installers write.
 func TestInputsFrom(t *testing.T) {
 	root := newRoot(t)
-	for _, f := range []string{"a", "b", "d/c", "d/e", "d/{x}*", "d/skip.o"} {
+	for _, f := range []string{"a", "b", "d/c", "d/e", "d/[{x*", "d/skip.o"} {
 		writeFile(t, root+"/lib/"+f, f, 0o644)
 	}
-	const odd = "lib/d/{x}*"
+	const odd = "lib/d/[{x*"
 	for name, tc := range map[string]struct {
 		list string
 		want []string
