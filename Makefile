@@ -3,7 +3,7 @@
 GO     ?= go
 PYTHON ?= /usr/bin/python3
 
-.PHONY: help build check format vet test race tidy python suites soak fuzz clean
+.PHONY: help build check format vet man test race tidy python suites soak fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ vet: ## go vet and staticcheck
 
 tidy: ## fail if go.mod or go.sum are not what go mod tidy writes
 	$(GO) mod tidy -diff
+
+man: ## write the man pages, docs/man, from the help and docs/*.md
+	$(GO) test ./cmd/syscache -run TestManPages -update
 
 test: ## the tests, as in the README
 	$(GO) test ./...

@@ -34,33 +34,50 @@ type app struct {
 
 func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "syscache",
+		Use:   "syscache [OPTION...] VERB [ARGUMENT...]",
 		Short: "Keep data derived from a shared install fresh, for every user of it",
 		Long: `syscache keeps data that is slow to derive from a shared install: derived once,
-when the install changes, and read by every user without locks or privilege.`,
+when the install changes, and read by every user without locks or privilege.
+
+The install's owner declares what to derive in etc/syscache.toml below it, and
+refreshes it after every change. Everybody reads it, or asks why it is stale.`,
+		Example: `  syscache --root /opt/sage refresh
+  syscache --root /opt/sage status
+  syscache --root /opt/sage get star-imports sage.rings.all`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return usagef("no verb given")
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownVerb(c, args[0])
+			}
+			return a.noVerb(c)
 		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	root.SetFlagErrorFunc(flagError)
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.root, "root", "", "the install's `directory` (default $SYSCACHE_ROOT, else /)")
-	flags.StringVar(&a.cacheDir, "cache-dir", "", "where caches are kept (default $SYSCACHE_CACHE_DIR, else var/cache/syscache under the root)")
+	flags.StringVar(&a.cacheDir, "cache-dir", "", "the `directory` where caches are kept (default $SYSCACHE_CACHE_DIR, else var/cache/syscache under the root)")
+	for _, name := range []string{"root", "cache-dir"} {
+		root.MarkPersistentFlagDirname(name)
+	}
 	flags.BoolVar(&a.json, "json", a.json, "print results, and errors, as JSON")
 	flags.Lookup("json").DefValue = "false" // what it is was looked at before
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print nothing but results and errors")
 	root.AddCommand(
 		a.initCommand(), a.refreshCommand(), a.invalidateCommand(), a.statusCommand(), a.getCommand(),
 		a.listCommand(), a.pathCommand(), a.verifyCommand(), a.diffCommand(), a.gcCommand(), a.configCommand(), a.versionCommand(),
+		a.completionCommand(),
 	)
 	for _, c := range root.Commands() {
 		c.Args = usageArgs(c.Args)
+		if c.ValidArgs == nil && c.ValidArgsFunction == nil {
+			c.ValidArgsFunction = a.complete
+		}
 	}
-	root.Args = usageArgs(root.Args)
+	a.screens(root)
 	return root
 }
 
@@ -76,7 +93,7 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 			return nil
 		}
 		if err := check(c, args); err != nil {
-			return usageError{err}
+			return argumentError(c, err)
 		}
 		return nil
 	}

@@ -18,13 +18,14 @@ import (
 func (a *app) configCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "config [CACHE...]",
-		Short: "Print the configuration that counts, and where each setting is from",
+		Short: "Print the settings that count, and where each is from",
 		Long: `Print the caches that all files of the configuration together declare, or those
-named, with every setting that counts and where it is from. The files are, under
-the root, etc/syscache.toml, etc/syscache.d/*.toml and usr/lib/syscache.d/*.toml;
-one in etc/syscache.d takes the place of one of the same name in
-usr/lib/syscache.d. What is printed is a configuration itself. Mistakes are told
-with line and column.`,
+named, with every setting that counts and where it is from. What is printed is a
+configuration itself. Mistakes are told with line and column.
+
+The files are, under the root, etc/syscache.toml, etc/syscache.d/*.toml and
+usr/lib/syscache.d/*.toml; one in etc/syscache.d takes the place of one of the
+same name in usr/lib/syscache.d.`,
 		Example: "  syscache --root /opt/sage config",
 		RunE: func(_ *cobra.Command, names []string) error {
 			in, err := a.load()
@@ -35,7 +36,7 @@ with line and column.`,
 			var failed []error
 			for _, name := range names {
 				if !slices.ContainsFunc(caches, func(c refresh.Cache) bool { return c.Name == name }) {
-					failed = append(failed, fmt.Errorf("config %q: %w", name, refresh.ErrUndeclared))
+					failed = append(failed, &refresh.UndeclaredError{Cache: name, Declared: in.Names()})
 				}
 			}
 			if len(failed) > 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,18 +15,30 @@ import (
 	"github.com/syscache/syscache/syscache/refresh"
 )
 
-// The exit codes. This is the one place where they are decided; README.md
-// documents them.
+// The exit codes. This is the one place where they are decided and described:
+// README.md and syscache(1) say the same.
 const (
-	exitOK        = 0
-	exitFailure   = 1
-	exitUsage     = 2
-	exitNotFound  = 3
-	exitMissing   = 4 // missing, stale, or written in a newer format
-	exitHeld      = 5
-	exitCorrupt   = 6
-	exitUntrusted = 7
+	exitOK = iota
+	exitFailure
+	exitUsage
+	exitNotFound
+	exitMissing
+	exitHeld
+	exitCorrupt
+	exitUntrusted
 )
+
+// exitMeanings says what each exit code means.
+var exitMeanings = []string{
+	exitOK:        "done; for status: all fresh; refresh --hook and invalidate --hook: always",
+	exitFailure:   "failure, or interrupted",
+	exitUsage:     "a mistake on the command line",
+	exitNotFound:  "row key not found, in a good cache",
+	exitMissing:   "missing, stale, or of a newer format",
+	exitHeld:      "another refresh held the lock for too long",
+	exitCorrupt:   "corrupt",
+	exitUntrusted: "untrusted",
+}
 
 // A usageError is a mistake on the command line.
 type usageError struct{ err error }
@@ -64,7 +77,7 @@ func (a *app) tell(err error) {
 		}
 		return
 	}
-	c := complaint{Error: err.Error(), Hint: hint(err), Exit: exitCode(err)}
+	c := complaint{Error: err.Error(), Hint: cmp.Or(a.didYouMean(err), hint(err)), Exit: exitCode(err)}
 	var build *refresh.BuildError
 	if errors.As(err, &build) {
 		c.Stderr = build.Stderr

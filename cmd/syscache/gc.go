@@ -19,12 +19,12 @@ func (a *app) gcCommand() *cobra.Command {
 		Use:   "gc [CACHE...]",
 		Short: "Remove what is no longer needed",
 		Long: `Remove the generations that were superseded longer ago than the configuration
-keeps them (a day by default), and what a refresh that was killed left behind: of
-all caches, or those named. Of a cache that is no longer configured all goes once
-it has not been for a day. A refresh does the same for its cache, so that gc is
-for what is never refreshed again, or for making room.
+keeps them (a day by default), and what a refresh that was killed left behind:
+of all caches, or of those named. A cache that has not been configured for a day
+goes as a whole. A refresh does the same for its own cache: gc is for what is
+never refreshed again, and for making room.
 
-What a reader has open stays until it is closed. With --now goes what was
+What a reader has open stays until it is closed. --now removes what was
 superseded a moment ago, too, which programs that were given its path may still
 be using.`,
 		Example: "  syscache --root /opt/sage gc\n  syscache --root /opt/sage gc --now star-imports",

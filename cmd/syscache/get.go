@@ -15,9 +15,14 @@ func (a *app) getCommand() *cobra.Command {
 		Use:   "get CACHE ROWKEY...",
 		Short: "Print the value of a row",
 		Long: `Print the value of a row as it is stored, and a newline. Of several row keys, or
-with --json, print a JSON line each; one that is not found prints none.`,
-		Example: "  syscache --root /opt/sage get star-imports sage.rings.all",
-		Args:    cobra.MinimumNArgs(2),
+with --json, print a line of JSON each, {"key": ..., "value": ...}; what is not
+UTF-8, or no JSON, is in base64, as key_base64 and value_base64. A row key that
+is not in the cache prints nothing, and the exit code is 3.
+
+From a stale cache nothing is printed, unless --stale is given.`,
+		Example: `  syscache --root /opt/sage get star-imports sage.rings.all
+  syscache --root /opt/sage --json get star-imports sage.rings.all`,
+		Args: cobra.MinimumNArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			r, err := a.open(args[0], stale)
 			if err != nil {

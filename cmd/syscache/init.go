@@ -13,7 +13,7 @@ func (a *app) initCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init",
 		Short: "Propose a configuration for an install",
-		Long: `Look at the install, and write a configuration with comments to etc/syscache.toml
+		Long: `Look at the install, and write a configuration with comments, etc/syscache.toml
 under the root: what caches could be derived from, and what their witnesses show
 and do not show. It refreshes as it is, with the built-in table of files, and is
 meant to be edited. An install that is configured is left alone.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -14,8 +13,12 @@ func (a *app) invalidateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "invalidate [CACHE...]",
 		Short: "Mark caches stale, without waiting for anything",
-		Long: `Mark caches stale: all of them, or those named. No reader believes them until the
-next refresh, and a refresh that is under way will not publish. It takes no lock.`,
+		Long: `Mark caches stale: all that there are, or those named. No reader believes a
+stale cache until the next refresh, and a refresh that is under way does not
+publish what it read before. Nothing is removed, and nothing is waited for.
+
+It is for the install's owner, or root: before a change of the install that no
+witness would show, or to have every reader do without a bad cache at once.`,
 		Example: "  syscache --root /opt/sage invalidate star-imports",
 		RunE: func(_ *cobra.Command, names []string) error {
 			root, err := a.rootDir()
@@ -54,7 +57,7 @@ func (a *app) invalidate(names []string) (done []string, err error) {
 	var failed []error
 	for _, name := range names {
 		if !slices.Contains(in.Names(), name) && !in.Built(name) {
-			failed = append(failed, fmt.Errorf("invalidate %q: %w", name, refresh.ErrUndeclared))
+			failed = append(failed, &refresh.UndeclaredError{Cache: name, Declared: in.Names()})
 		} else if err := in.Invalidate(name); err != nil {
 			failed = append(failed, err)
 		} else {

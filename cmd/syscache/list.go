@@ -19,11 +19,12 @@ func (a *app) listCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list CACHE [PREFIX]",
 		Short: "Print the rows of a cache, or its files",
-		Long: `Print the rows whose key begins with PREFIX, in the order of their keys, a JSON
-line each. Of a cache that consists of files, print their paths, a line each, or
-with --json a JSON line each.`,
-		Example: "  syscache --root /opt/sage list star-imports sage.rings.",
-		Args:    cobra.RangeArgs(1, 2),
+		Long: `Print the rows whose key begins with PREFIX, or all, in the order of their keys:
+a line of JSON each, as get --json does. Of a cache that consists of files,
+print their paths in its directory, a line each, or with --json in JSON.`,
+		Example: `  syscache --root /opt/sage list star-imports sage.rings.
+  syscache --root /opt/lmod list spider`,
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			r, err := a.open(args[0], stale)
 			if err != nil {

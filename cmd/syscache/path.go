@@ -11,9 +11,9 @@ func (a *app) pathCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "path CACHE",
 		Short: "Print the directory of a cache that consists of files",
-		Long: `Print the directory of a cache that consists of files. What is in it never changes,
-and it stays for as long as the cache's "keep" says, a day by default, after it is
-superseded.`,
+		Long: `Print the directory of a cache that consists of files. What is in it never
+changes. After a later refresh has superseded it, it stays for as long as the
+cache's setting "keep" says, a day by default: ask again for the new one.`,
 		Example: "  ls \"$(syscache --root /opt/lmod path spider)\"",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -26,13 +26,16 @@ func (a *app) refreshCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "refresh [CACHE...]",
 		Short: "Bring caches up to date, building what changed",
-		Long: `Bring caches up to date: all of them, or those named. The inputs are scanned; only
-where the key that follows from them changed is the cache built. If nothing
-changed, nothing is written. On failure readers keep what they had or, where the
-inputs changed, miss until the next refresh.
+		Long: `Bring caches up to date: all that are configured, or those named. Run it after
+every change of the install, as its owner or as root, which becomes the owner
+first. Where nothing changed, nothing is written.
 
-Run by root on an install that belongs to somebody else, it becomes that user
-first.`,
+The inputs of each cache are scanned. It is built only if they changed, or
+something else that decides the result: its build command, the environment of
+that, or the files of its recipe. What is built is published whole, at once.
+
+On failure readers keep what they had or, where the inputs changed, do without
+until the next refresh. Caches that are no longer configured are marked stale.`,
 		Example: "  syscache --root /opt/sage refresh\n  syscache --root /opt/sage refresh --force star-imports",
 		RunE: func(c *cobra.Command, names []string) error {
 			if a.hook && !c.Flags().Changed("wait") {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -19,9 +20,18 @@ func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status [CACHE...]",
 		Short: "Say which caches are fresh, and why the others are not",
-		Long: `Say of each cache whether it is fresh, stale, missing, corrupt, untrusted or too
-new, which check decided that, and what to do. The exit code is that of the
-worst.`,
+		Long: `Say of each cache, or of those named, whether readers get it and, if not, which
+check decided that and what to do:
+
+  fresh      readers get it
+  stale      the install changed since, or the cache was marked stale
+  missing    no refresh has published it
+  corrupt    its bytes are not what was written
+  untrusted  others than who may write the install could write it
+  too new    a later version of syscache wrote it
+
+Anybody may ask. Like a reader, it checks the witnesses and does not scan the
+inputs. The exit code is that of the worst.`,
 		Example: "  syscache --root /opt/sage status",
 		RunE: func(_ *cobra.Command, names []string) error {
 			in, err := a.load()
@@ -71,7 +81,7 @@ type statusResult struct {
 	Failure *refresh.Failure `json:"failure,omitempty"`
 }
 
-func resultOf(s *refresh.Status) statusResult {
+func (a *app) resultOf(s *refresh.Status) statusResult {
 	res := statusResult{
 		Cache: s.Cache, State: "fresh", Rows: s.Rows, Files: s.Files, Bytes: s.Bytes,
 		Built: s.Published.Truncate(time.Second), Witness: s.Witness, Failure: s.Failure,
@@ -87,7 +97,7 @@ func resultOf(s *refresh.Status) statusResult {
 			res.Detail += ": " + e.Err.Error()
 		}
 		if !s.Declared {
-			res.Hint = "it is not configured: declare it in etc/syscache.toml under the root"
+			res.Hint = cmp.Or(a.didYouMean(e), "it is not configured: declare it in etc/syscache.toml under the root")
 		}
 	case s.Err != nil:
 		res.State, res.Detail = "failed", s.Err.Error()
@@ -101,7 +111,7 @@ func (a *app) printStatuses(all []refresh.Status) error {
 	var rows [][]string
 	var below []string
 	for i := range all {
-		res := resultOf(&all[i])
+		res := a.resultOf(&all[i])
 		if a.json {
 			if err := a.printJSON(res); err != nil {
 				return err

@@ -10,10 +10,10 @@ import (
 func (a *app) verifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify [CACHE...]",
-		Short: "Read whole generations and compare every byte with what was written",
-		Long: `Read the published generation of each cache, or of those named, and check all of it:
-modes, owners, checksums, and that nothing was added. Whether a cache is fresh
-is another question: see status.`,
+		Short: "Check every byte of what is published",
+		Long: `Read all that is published of each configured cache, or of those named, and
+check it: modes, owners, checksums, and that nothing was added. Whether a cache
+is fresh is another question, which status answers.`,
 		Example: "  syscache --root /opt/sage verify",
 		RunE: func(c *cobra.Command, names []string) error {
 			in, err := a.load()

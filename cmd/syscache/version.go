@@ -10,8 +10,10 @@ import (
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "version",
-		Short:   "Print the versions of the program and of the on-disk format",
+		Use:   "version",
+		Short: "Print the versions of the program and of the on-disk format",
+		Long: `Print the version of the program, and that of the on-disk format that it reads
+and writes.`,
 		Example: "  syscache version",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {

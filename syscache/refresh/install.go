@@ -31,6 +31,9 @@ type Install struct {
 	unconfigured bool
 }
 
+// builtinCache is the one cache of a root that declares none.
+const builtinCache = "files"
+
 // ErrUnconfigured is the error of Load where the root is / and no cache is
 // declared: to derive something from all of it is too much to do unasked.
 var ErrUnconfigured = errors.New("no cache is configured, and a table of all of / is not made unasked")
@@ -90,7 +93,7 @@ func Load(root string, o *LoadOptions) (*Install, error) {
 		}
 	}
 	if in.unconfigured = len(in.caches) == 0 && len(in.Mistakes()) == 0; in.unconfigured {
-		in.caches = []Cache{{Name: "files", Inputs: []string{"**"}}}
+		in.caches = []Cache{{Name: builtinCache, Inputs: []string{"**"}}}
 	}
 	if in.unconfigured && in.root == "/" {
 		return nil, ErrUnconfigured
@@ -124,6 +127,20 @@ func (in *Install) CacheDir() string { return in.cacheDir }
 // not declare.
 var ErrUndeclared = errors.New("no such cache is configured")
 
+// An UndeclaredError is an ErrUndeclared with the name that was asked for.
+type UndeclaredError struct {
+	Cache    string
+	Declared []string
+}
+
+// Error returns one line.
+func (e *UndeclaredError) Error() string {
+	return fmt.Sprintf("cache %s: %v (there are: %s)", quoteName(e.Cache), ErrUndeclared, strings.Join(e.Declared, ", "))
+}
+
+// Unwrap returns ErrUndeclared.
+func (e *UndeclaredError) Unwrap() error { return ErrUndeclared }
+
 func (in *Install) cache(name string) (*Cache, error) {
 	for i := range in.caches {
 		if in.caches[i].Name == name {
@@ -138,7 +155,7 @@ func (in *Install) cache(name string) (*Cache, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("cache %s: %w (there are: %s)", quoteName(name), ErrUndeclared, strings.Join(in.Names(), ", "))
+	return nil, &UndeclaredError{name, in.Names()}
 }
 
 // quoteName shows a name that may be anything.

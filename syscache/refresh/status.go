@@ -87,6 +87,22 @@ func (in *Install) Statuses() ([]Status, error) {
 	return all, err
 }
 
+// Known returns the names of the caches of the install at root that are
+// declared, with mistakes or without, or there, sorted. It is for suggestions:
+// what cannot be found out is left out.
+func Known(root string, o *LoadOptions) []string {
+	in := &Install{}
+	if err := in.locate(root, o.CacheDir); err != nil {
+		return nil
+	}
+	in.sources = in.readSources()
+	names, _ := in.AllNames()
+	if len(names) == 0 && in.root != "/" {
+		names = []string{builtinCache}
+	}
+	return names
+}
+
 // AllNames returns the names of all caches that are declared, be it in a file
 // with a mistake, or of which there is anything, sorted.
 func (in *Install) AllNames() ([]string, error) {
