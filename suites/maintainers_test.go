@@ -1,6 +1,7 @@
 package suites
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -44,15 +45,30 @@ func (r *root) own(top string, u user) {
 	}))
 }
 
-// What any maintainer published is read by everybody.
+// What any maintainer refreshed is read by everybody.
 func TestEveryMaintainerIsTrusted(t *testing.T) {
 	r := newShared(t)
 	r.fresh(bob, dora, emil)
-	// Emil's refresh in dora's directories.
-	for _, path := range []string{"current", "g/" + r.generation()} {
-		r.own(r.cache(path), emil)
+	// By a real refresh, in the other's directories, whatever the umask.
+	r.must(os.Chmod(r.side, 0o777))
+	r.must(os.Remove(r.side + "/log"))
+	for i, u := range []user{emil, dora, emil} {
+		r.write("lib/one", fmt.Sprintln(u.name, i))
+		r.misses(bob)
+		cmd := as(u, "/bin/sh", "-c", ``+[]string{"umask 000", "umask 022", "umask 077"}[i]+`; exec "$0" --root "$1" refresh`, tool, r.dir)
+		cmd.SysProcAttr.Credential.Groups = []uint32{maintainers}
+		if o := run(t, cmd); o.code != 0 {
+			t.Fatalf("%s: %v", u.name, o)
+		}
+		r.must(os.RemoveAll(r.side + "/log"))
+		r.fresh(bob, dora, emil)
+		r.check("c")
+		fi, err := os.Stat(r.cache("current"))
+		r.must(err)
+		if st := fi.Sys().(*syscall.Stat_t); st.Uid != uint32(u.uid) || st.Gid != maintainers {
+			t.Errorf("%s's pointer belongs to %d:%d", u.name, st.Uid, st.Gid)
+		}
 	}
-	r.fresh(bob, dora, emil)
 }
 
 // A directory of files, too.
@@ -61,12 +77,7 @@ func TestMaintainersFiles(t *testing.T) {
 	r.own(r.dir, admin)
 	r.refresh()
 	r.own(r.dir+"/var", dora)
-	everybody(t, []user{bob, emil}, func(t *testing.T, u user, how reader) {
-		t.Helper()
-		if o := r.read(u, how, "list", "f"); o.code != 0 || o.stdout != "deep/one\nlink\nrun\n" {
-			t.Errorf("%s (%s): %v", u.name, how.name, o)
-		}
-	})
+	readsAll(t, r)
 	r.must(os.Chmod(r.path("var/cache/syscache/f"), 0o777))
 	for _, how := range readers {
 		if o := r.read(bob, how, "list", "f"); o.code != 7 || o.stdout != "" {

@@ -1,6 +1,7 @@
 package syscache_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -44,6 +45,12 @@ var moves = []move{
 		publish(t, root, witnessed("2"))
 		publish(t, root, witnessed("1"))
 	}, "true", "true"},
+	{"other bytes of the same key, from a builder that does not keep I9", func(t *testing.T, root string) {
+		other := witnessed("2")
+		other.BuildVersion = witnessed("1").BuildVersion
+		must(t, os.RemoveAll(cacheDir(root)))
+		publish(t, root, other)
+	}, "false", "false"},
 	{"a contradiction", func(t *testing.T, root string) { write(t, root+"/share/MANIFEST", "version 2\n", 0o644) }, "stale", "false"},
 	{"the witness gone", func(t *testing.T, root string) { must(t, os.Remove(root+"/share/MANIFEST")) }, "stale", "false"},
 	{"invalidated", invalidate, "stale", "false"},
@@ -105,7 +112,9 @@ func checkAgainstOpen(t *testing.T, name, root string, r *syscache.Reader, o *sy
 		return
 	}
 	defer now.Close()
-	if want := now.Generation() == r.Generation() && (now.Stale() == nil) == (r.Stale() == nil); err != nil || ok != want {
+	was, _ := r.Get([]byte("a"))
+	is, _ := now.Get([]byte("a"))
+	if want := now.Generation() == r.Generation() && bytes.Equal(was, is) && (now.Stale() == nil) == (r.Stale() == nil); err != nil || ok != want {
 		t.Errorf("%s: Current() = %v, %v; by Open %v", name, ok, err, want)
 	}
 }
@@ -125,6 +134,14 @@ func TestCurrentOfStale(t *testing.T) {
 			if got := current(r); got != "true" {
 				t.Errorf("%s: Current() = %s", name, got)
 			}
+		}
+		// While a publish is about to remove it, both are there.
+		b, err := os.ReadFile(cacheDir(root) + "/" + format.Stale)
+		must(t, err)
+		write(t, cacheDir(root)+"/"+format.Current, string(b), 0o644)
+		write(t, root+"/share/MANIFEST", "version 1\n", 0o644)
+		if got := current(marked); got != "false" {
+			t.Errorf("with a pointer beside the mark: Current() = %s", got)
 		}
 		for name, change := range map[string]func(){
 			"published anew": func() { publish(t, root, witnessed("1")) },
