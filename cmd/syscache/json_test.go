@@ -46,6 +46,9 @@ func flatten(name string, v any, f func(name string, v any)) {
 	case map[string]any:
 		for k, e := range v {
 			sub := strings.TrimPrefix(name+"."+k, ".")
+			if name == "settings" {
+				sub = "settings.*"
+			}
 			f(sub, e)
 			if k != "value" { // anybody's
 				flatten(sub, e, f)
@@ -136,15 +139,17 @@ build = ["/bin/sh", "-c", 'echo >$SYSCACHE_OUT/a; echo >$SYSCACHE_OUT/$(printf "
 	i.write("share/a", "")
 	i.write("build", good)
 
+	for _, c := range (&app{}).command().Commands() {
+		if sections[c.Name()] == nil {
+			t.Errorf("docs/JSON.md has no section %s", c.Name())
+		}
+	}
 	verb := func(code int, args ...string) {
 		t.Helper()
 		what := strings.Join(args, " ")
 		got, stdout, stderr := call(t, append([]string{"--root", i.root, "--json"}, args...)...)
 		if got != code {
 			t.Errorf("%s: exit code %d, want %d: %s%s", what, got, code, stdout, stderr)
-		}
-		if sections[args[0]] == nil {
-			t.Fatalf("docs/JSON.md has no section %s", args[0])
 		}
 		checkJSON(t, sections[args[0]], what, stdout)
 		checkJSON(t, sections["stderr"], what, stderr)
@@ -219,6 +224,12 @@ build = ["/bin/sh", "-c", 'echo >$SYSCACHE_OUT/a; echo >$SYSCACHE_OUT/$(printf "
 	i.write("build", good)
 	verb(exitOK, "refresh")
 	verb(exitOK, "path", "f")
+	verb(exitOK, "config")
+	verb(exitFailure, "init")
+	i.must(os.RemoveAll(i.root + "/etc"))
+	verb(exitOK, "config")
+	verb(exitUsage, "init", "--print")
+	verb(exitOK, "init")
 
 	for _, name := range slices.Sorted(maps.Keys(sections)) {
 		for _, f := range slices.Sorted(maps.Keys(sections[name])) {

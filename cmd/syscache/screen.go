@@ -82,15 +82,17 @@ func (s *screen) lines() (lines []string) {
 	return lines
 }
 
-// animate shows what runs until the function that it returns is called, which
-// leaves nothing of it. If the screen is no terminal it does nothing.
+// animate shows what runs until the function that it returns is called, once all
+// has ended. Nothing of it is left then. If the screen is no terminal it does nothing.
 func (s *screen) animate() (stop func()) {
 	kind := environ.Get("TERM")
 	if _, _, ok := s.size(); !ok || kind == "" || kind == "dumb" {
 		return func() {}
 	}
 	done, gone := make(chan bool), make(chan bool)
-	s.setLive(true)
+	s.mu.Lock()
+	s.live = true
+	s.mu.Unlock()
 	go func() {
 		defer close(gone)
 		t := time.NewTicker(tick)
@@ -107,15 +109,8 @@ func (s *screen) animate() (stop func()) {
 	return func() {
 		close(done)
 		<-gone
-		s.setLive(false)
-		s.print("")
+		s.print("") // nothing runs any more
 	}
-}
-
-func (s *screen) setLive(live bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.live = live
 }
 
 // size returns the size of the terminal, and whether it is one.

@@ -34,7 +34,11 @@ func (r *refresher) prepare() error {
 		err = r.checkCommand()
 	}
 	if err != nil {
-		return &HintedError{fmt.Errorf("refresh %s: %w", r.c.Name, err), trustHint(r.root)}
+		err = fmt.Errorf("refresh %s: %w", r.c.Name, err)
+		if errors.Is(err, fs.ErrPermission) { // it was not even seen who may write it
+			return err
+		}
+		return &HintedError{err, trustHint(r.root)}
 	}
 	if err := r.foreign(r.c.Name); err != nil {
 		return fmt.Errorf("refresh %s: %w", r.c.Name, err)
