@@ -140,7 +140,7 @@ build = ["/bin/sh", "-c", 'echo >$SYSCACHE_OUT/a; echo >$SYSCACHE_OUT/$(printf "
 	i.write("build", good)
 
 	for _, c := range (&app{}).command().Commands() {
-		if sections[c.Name()] == nil {
+		if text := c.Name() == "completion" || c.Name() == "help"; sections[c.Name()] == nil && !text {
 			t.Errorf("docs/JSON.md has no section %s", c.Name())
 		}
 	}
