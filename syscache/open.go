@@ -27,7 +27,8 @@ type ReadOptions struct {
 	AllowStale bool
 
 	// TrustUIDs are trusted to own the cache besides root, the owner of the
-	// root, and the caller.
+	// root, the caller and, in a root that its group may write, the group.
+	// 65534, as which a user namespace shows all that it does not map, is not.
 	TrustUIDs []int
 }
 
