@@ -50,7 +50,7 @@ func NewInventory(trees ...*Tree) *Inventory {
 			}
 		}
 	}
-	if size > math.MaxUint32 {
+	if uint64(size) > math.MaxUint32 {
 		return &Inventory{} // some twenty million files: offsets have 32 bits
 	}
 	slices.SortStableFunc(files, func(a, b *File) int { return strings.Compare(a.Path, b.Path) })
@@ -97,7 +97,7 @@ func DecodeInventory(b []byte) (*Inventory, error) {
 		return nil, errors.New("inventory: wrong magic")
 	}
 	body := b[:len(b)-4]
-	if len(b) > math.MaxUint32 || crc32.ChecksumIEEE(body) != binary.LittleEndian.Uint32(b[len(body):]) {
+	if uint64(len(b)) > math.MaxUint32 || crc32.ChecksumIEEE(body) != binary.LittleEndian.Uint32(b[len(body):]) {
 		return nil, errors.New("inventory: wrong checksum")
 	}
 	c := format.Cursor{Rest: body[len(inventoryMagic):]}

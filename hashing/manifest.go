@@ -66,7 +66,7 @@ const (
 // Check returns nil if m has an encoding, else an error that says what is
 // wrong with it. A Tree's inputs always pass.
 func (m *Manifest) Check() error {
-	if len(m.Recipe) > math.MaxUint32 || len(m.Inputs) > math.MaxUint32 {
+	if uint64(len(m.Recipe)) > math.MaxUint32 || uint64(len(m.Inputs)) > math.MaxUint32 {
 		return errors.New("manifest: more than 2^32 entries")
 	}
 	for i := range m.Recipe {

@@ -200,7 +200,7 @@ func (in *Install) Verify(ctx context.Context, cache string) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscache.ErrUntrusted):
-		return fail(syscache.ErrUntrusted, errors.Unwrap(err), hint)
+		return fail(syscache.ErrUntrusted, err, hint)
 	case errors.Is(err, syscache.ErrTooNew):
 		return fail(syscache.ErrTooNew, err, "")
 	case errors.Is(err, syscache.ErrCorrupt):
