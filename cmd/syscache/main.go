@@ -16,7 +16,7 @@ import (
 var version = "0.1.0"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), interrupts()...)
 	// The second signal is the kernel's to deal with: something may hang that
 	// hears no context.
 	context.AfterFunc(ctx, stop)
@@ -24,6 +24,12 @@ func main() {
 	syscall.Umask(0o022)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	os.Exit(code)
+}
+
+// interrupts returns the signals that end what runs: not those that the caller
+// has us ignore, as nohup does.
+func interrupts() []os.Signal {
+	return slices.DeleteFunc([]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
 }
 
 // run is main without the exit: it returns the exit code.

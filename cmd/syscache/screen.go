@@ -134,6 +134,7 @@ func (s *screen) start(name string) *activity {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running = append(s.running, a)
+	slices.SortFunc(s.running, func(a, b *activity) int { return strings.Compare(a.name, b.name) })
 	return a
 }
 
@@ -171,7 +172,7 @@ func phase(p *refresh.ProgressSnapshot) string {
 func figures(p *refresh.ProgressSnapshot, taken time.Duration) (parts []string) {
 	switch {
 	case p.Phase == refresh.Scanning:
-		parts = append(parts, humanize.Comma(p.Found)+of(p.Total)+" files")
+		parts = append(parts, found(p))
 		if p.Bytes > 0 && taken > 0 {
 			rate := uint64(float64(p.Bytes) / taken.Seconds())
 			parts = append(parts, humanize.IBytes(uint64(p.Bytes)), humanize.IBytes(rate)+"/s")
@@ -186,10 +187,11 @@ func figures(p *refresh.ProgressSnapshot, taken time.Duration) (parts []string) 
 	return parts
 }
 
-// of says of how many, by what the last refresh found.
-func of(total int64) string {
-	if total == 0 {
-		return ""
+// found says how many files there are, and of how many by what the last refresh
+// found.
+func found(p *refresh.ProgressSnapshot) string {
+	if p.Total < p.Found || p.Total == 0 {
+		return count(int(p.Found), "file")
 	}
-	return "/~" + humanize.Comma(total)
+	return humanize.Comma(p.Found) + "/~" + count(int(p.Total), "file")
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -152,6 +153,13 @@ func (i *install) runOnTerminal(term string, args ...string) *process {
 }
 
 func (i *install) process(args []string) *process {
+	// A signal that we were started to ignore, as in the background of a
+	// script, the command would, too. One that is caught it would not.
+	for _, sig := range signals {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
 	cmd := exec.Command("syscache", append([]string{"--root", i.root}, args...)...)
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	return &process{t: i.t, cmd: cmd, more: make(chan bool, 1), ended: make(chan bool)}
@@ -282,7 +290,7 @@ func TestProgressOnTerminal(t *testing.T) {
 	p.shows(`syscache: c: waiting for pid \d+ \(.*\) of uid \d+, started \d+ \w+ ago\r\n`)
 	p.shows(`\nc: waiting for the lock, \d+s\r\n`)
 	i.must(l.Release())
-	p.shows(`c: hash, 1 files, \d+ MiB, [0-9.]+ [GM]iB/s, \d+s\r\n`)
+	p.shows(`c: hash, 1 file, \d+ MiB, [0-9.]+ [GM]iB/s, \d+s\r\n`)
 	i.started()
 	p.shows(`c: build, 1 row, \d+s\r\n`)
 	i.open()
@@ -423,9 +431,31 @@ func (i *install) interrupted(p *process, before string) {
 
 const sayInterrupted = "syscache: refresh c: interrupted\n"
 
+var signals = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}
+
+// TestIgnored: what nohup began goes on when the terminal is gone.
+func TestIgnored(t *testing.T) {
+	i := newInstall(t, gated)
+	i.shut()
+	p := i.process(nil)
+	p.cmd = exec.Command("/bin/sh", "-c", `trap "" HUP; exec syscache --root "$0" refresh`, i.root)
+	r, w, err := os.Pipe()
+	i.must(err)
+	p.cmd.Stderr = w
+	i.must(p.cmd.Start())
+	w.Close()
+	p.follow(r)
+	i.started()
+	i.must(p.cmd.Process.Signal(syscall.SIGHUP))
+	i.open()
+	if code := p.wait(); code != 0 {
+		t.Errorf("exit code %d: %s", code, p.end())
+	}
+}
+
 // TestInterrupted: a signal leaves the old state, at whatever time it comes.
 func TestInterrupted(t *testing.T) {
-	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+	for _, sig := range signals {
 		t.Run(sig.String(), func(t *testing.T) {
 			i := newInstall(t, gated)
 			i.must(i.run("refresh", "--quiet").cmd.Wait())
@@ -479,10 +509,9 @@ func TestInterrupted(t *testing.T) {
 func TestControlC(t *testing.T) {
 	i := newInstall(t, gated)
 	i.must(i.run("refresh", "--quiet").cmd.Wait())
-	i.write("share/b", "")
-	i.must(os.Truncate(i.root+"/share/b", 1<<38))
+	i.must(os.Truncate(i.root+"/share/a", 1<<38)) // takes minutes to read
 	p := i.runOnTerminal("xterm", "refresh")
-	p.shows(`c: hash, 2/~1 files, `)
+	p.shows(`c: hash, 1/~1 file, `)
 	_, err := io.WriteString(p.tty, "\x03")
 	i.must(err)
 	i.interrupted(p, "")
@@ -490,7 +519,7 @@ func TestControlC(t *testing.T) {
 	if got := screenOf(t, got); got != sayInterrupted {
 		t.Errorf("the screen is left as\n%s", got)
 	}
-	i.must(os.Remove(i.root + "/share/b"))
+	i.must(os.Truncate(i.root+"/share/a", 2))
 	if code := i.run("refresh").wait(); code != 0 {
 		t.Errorf("the next refresh: exit code %d", code)
 	}
