@@ -60,14 +60,14 @@ same name in usr/lib/syscache.d.`,
 type setting struct {
 	Name  string `json:"-"`
 	Value any    `json:"value"`
-	File  string `json:"file,omitempty"` // "" for a default
-	Line  int    `json:"line,omitempty"`
+	jsonFile
+	Line int `json:"line,omitempty"` // 0 for a default
 }
 
 // A configResult is what config --json prints, a line a cache.
 type configResult struct {
-	Cache    string             `json:"cache"`
-	File     string             `json:"file,omitempty"`
+	Cache string `json:"cache"`
+	jsonFile
 	Line     int                `json:"line,omitempty"`
 	Settings map[string]setting `json:"settings"`
 }
@@ -121,7 +121,7 @@ func settingsOf(c *refresh.Cache) []setting {
 	add := func(name string, value any, counts bool) {
 		file, line := c.Origin(name)
 		if counts || line > 0 {
-			all = append(all, setting{name, value, file, line})
+			all = append(all, setting{name, value, fileJSON(file), line})
 		}
 	}
 	add("kind", kind, true)
@@ -158,7 +158,7 @@ func orDefault(d, otherwise time.Duration) string {
 
 func configJSON(c *refresh.Cache) configResult {
 	file, line := c.Origin("")
-	res := configResult{c.Name, file, line, map[string]setting{}}
+	res := configResult{c.Name, fileJSON(file), line, map[string]setting{}}
 	for _, s := range settingsOf(c) {
 		res.Settings[s.Name] = s
 	}

@@ -30,7 +30,7 @@ install that belongs to somebody else, it becomes that user first.`,
 
 // An initResult is what init --json prints, a line a cache.
 type initResult struct {
-	File   string `json:"file"`
+	jsonFile
 	Cache  string `json:"cache"`
 	Active bool   `json:"active"` // or commented out
 }
@@ -68,7 +68,7 @@ func (a *app) proposed(root, file string, caches []survey.Cache) error {
 	for _, c := range caches {
 		active := c.Off == ""
 		if a.json {
-			if err := a.printJSON(initResult{file, c.Name, active}); err != nil {
+			if err := a.printJSON(initResult{fileJSON(file), c.Name, active}); err != nil {
 				return err
 			}
 			continue

@@ -170,6 +170,7 @@ build = ["/bin/sh", "-c", 'echo >$SYSCACHE_OUT/a; echo >$SYSCACHE_OUT/$(printf "
 	verb(exitUsage, "refresh", "--nonsense")
 	verb(exitUsage, "get", "t")
 
+	verb(exitOK, "config")
 	verb(exitOK, "refresh")
 	verb(exitOK, "refresh")
 	verb(exitOK, "status")
@@ -217,6 +218,8 @@ build = ["/bin/sh", "-c", 'echo >$SYSCACHE_OUT/a; echo >$SYSCACHE_OUT/$(printf "
 	i.write("etc/syscache.toml", "[cache.t]\nnonsense = 1\n")
 	verb(exitFailure, "status", "t")
 	verb(exitFailure, "refresh", "t")
+	i.must(os.RemoveAll(i.root + "/etc"))
+	verb(exitOK, "init")
 
 	i.root = t.TempDir() // for a path that is UTF-8
 	i.write("etc/syscache.toml", config)

@@ -94,6 +94,17 @@ func pathJSON(path string) jsonPath {
 	return jsonPath{PathBase64: []byte(path)}
 }
 
+// A jsonFile is a path in JSON, too, where it is one field among others.
+type jsonFile struct {
+	File       string `json:"file,omitempty"`
+	FileBase64 []byte `json:"file_base64,omitempty"`
+}
+
+func fileJSON(path string) jsonFile {
+	p := pathJSON(path)
+	return jsonFile{p.Path, p.PathBase64}
+}
+
 // A row in JSON: what is not UTF-8, or no JSON value, is in base64.
 type row struct {
 	Key         *string         `json:"key,omitempty"`

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/syscache/syscache/lock"
 	"github.com/syscache/syscache/syscache/refresh"
@@ -191,8 +189,3 @@ func (a *app) invalidateAll(root string) error {
 	_, err := refresh.InvalidateAll(root, &refresh.LoadOptions{CacheDir: a.cacheDir})
 	return err
 }
-
-// keepFromBuilders marks what we inherited, a package manager's log or status
-// pipe, close-on-exec. It is what the builder's exec would pass on. An old
-// kernel passes it on.
-func keepFromBuilders() { unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) }
