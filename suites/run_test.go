@@ -58,7 +58,8 @@ func as(u user, argv ...string) *exec.Cmd {
 // asPart returns a command that has this binary play a part.
 func asPart(u user, part string, args ...string) *exec.Cmd {
 	cmd := as(u, append([]string{self}, args...)...)
-	cmd.Env = append(cmd.Env, partEnv+"="+part)
+	// A binary that the race detector watches would sleep a second at its end.
+	cmd.Env = append(cmd.Env, partEnv+"="+part, "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 
