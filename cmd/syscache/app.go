@@ -191,7 +191,7 @@ func (a *app) note(msg string) {
 	case a.json:
 		a.screen.print(jsonLine(map[string]string{"warning": msg}))
 	default:
-		a.screen.print("syscache: " + msg + "\n")
+		a.screen.print("syscache: " + visible(msg) + "\n")
 	}
 }
 
