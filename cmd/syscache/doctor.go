@@ -22,7 +22,7 @@ as an ordinary user, and as the install's owner. Root becomes the owner first.
 
 With --json the field check is one of: namespace (a user namespace that does not
 map the owner), above (the directories above the root), audience (who can do
-what), file-system, cache-dir, lock, clock, space, umask, configuration,
+what), file-system, cache-dir, locking, clock, space, umask, configuration,
 leftovers (of killed refreshes, of other caches), state (what readers find),
 times (that certify nothing), witness, cost (of opening the cache, measured),
 builder.

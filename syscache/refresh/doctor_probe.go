@@ -16,13 +16,13 @@ import (
 func (d *doctor) probe() {
 	path := d.cacheDir + "/" + randomName(format.ScratchPrefix)
 	if unix.Access(d.cacheDir, unix.W_OK) != nil {
-		d.find(Note, "lock", d.cacheDir, "", "you may not write the cache_dir: locks and clock were not tried")
+		d.find(Note, "locking", d.cacheDir, "", "you may not write the cache_dir: locks and clock were not tried")
 		return
 	}
 	broken := ""
 	l, err := lock.Acquire(context.Background(), path, &lock.Options{Warn: func(msg string) { broken = msg }})
 	if err != nil {
-		d.find(Problem, "lock", d.cacheDir, "look at the owner, mode and free space of the cache_dir", "%v", err)
+		d.find(Problem, "locking", d.cacheDir, "look at the owner, mode and free space of the cache_dir", "%v", err)
 		return
 	}
 	defer d.disk.Remove(path)
@@ -34,11 +34,11 @@ func (d *doctor) probe() {
 	}
 	switch {
 	case !l.Exclusive():
-		d.find(Warning, "lock", d.cacheDir, "refresh from one place at a time, to save the work; nothing else depends on it", "no locks: %s", broken)
+		d.find(Warning, "locking", d.cacheDir, "refresh from one place at a time, to save the work; nothing else depends on it", "no locks: %s", broken)
 	case !errors.As(err, &held):
-		d.find(Warning, "lock", d.cacheDir, "refresh from one place at a time, to save the work; nothing else depends on it", "a second refresher was not kept out")
+		d.find(Warning, "locking", d.cacheDir, "refresh from one place at a time, to save the work; nothing else depends on it", "a second refresher was not kept out")
 	default:
-		d.find(OK, "lock", d.cacheDir, "", "locks keep a second refresher out")
+		d.find(OK, "locking", d.cacheDir, "", "locks keep a second refresher out")
 	}
 	d.clock(path)
 }

@@ -212,7 +212,7 @@ func TestDoctorOfGoodHealth(t *testing.T) {
 		}
 		checks = append(checks, f.Check)
 	}
-	for _, want := range []string{"above", "audience", "file-system", "lock", "clock", "space", "configuration", "state", "cost"} {
+	for _, want := range []string{"above", "audience", "file-system", "locking", "clock", "space", "configuration", "state", "cost"} {
 		if !slices.Contains(checks, want) {
 			t.Errorf("nothing of %s", want)
 		}
