@@ -45,8 +45,9 @@ func (in *Install) Status(cache string) Status {
 		in.measure(&s)
 	}
 	if format.ValidCacheName(cache) {
-		ref := &refresher{Install: in, dir: in.cacheDir + "/" + cache}
-		s.Failure = ref.readState().Failure
+		state := (&refresher{Install: in, dir: in.cacheDir + "/" + cache}).readState()
+		s.Failure = state.Failure
+		s.Declared = s.Declared || state.Program
 		s.Witness = in.describeWitness(cache)
 	}
 	return s
