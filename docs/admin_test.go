@@ -84,35 +84,33 @@ type step struct {
 }
 
 // recipesOf returns the recipes of a document in Markdown: those sections that
-// have blocks in sh. What a block prints is the indented block after it;
-// without one it prints nothing.
+// have blocks in sh. What a block prints is indented, right below it; without
+// that it prints nothing.
 func recipesOf(t *testing.T, text string) []recipe {
 	t.Helper()
 	var all []recipe
 	var title string
 	var block *step // that is being read
-	const none, command, output = 0, 1, 2
-	where := none
+	typed := false // by the reader: it is the block's command
 	for i, line := range strings.Split(text, "\n") {
 		switch {
-		case where == command && line == "```":
-			where = none
-		case where == command:
+		case typed && line == "```":
+			typed = false
+		case typed:
 			block.command += line + "\n"
 		case strings.HasPrefix(line, "## "):
-			title, block, where = line[3:], nil, none
+			title, block = line[3:], nil
 		case line == "```sh":
 			if len(all) == 0 || all[len(all)-1].title != title {
 				all = append(all, recipe{title: title})
 			}
 			r := &all[len(all)-1]
 			r.steps = append(r.steps, step{line: i + 1})
-			block, where = &r.steps[len(r.steps)-1], command
+			block, typed = &r.steps[len(r.steps)-1], true
 		case strings.HasPrefix(line, "    ") && block != nil:
 			block.want += line[4:] + "\n"
-			where = output
-		case where == output:
-			block, where = nil, none
+		case line != "":
+			block = nil
 		}
 	}
 	return all
