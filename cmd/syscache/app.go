@@ -158,6 +158,20 @@ func (a *app) load() (*refresh.Install, error) {
 	return refresh.Load(root, o)
 }
 
+// loadAsOwner is load for verbs that write, or read what the configuration
+// names: what root could read, and the owner of the install could not, is not
+// looked at for them.
+func (a *app) loadAsOwner() (*refresh.Install, error) {
+	root, err := a.rootDir()
+	if err != nil {
+		return nil, err
+	}
+	if err := refresh.BecomeOwner(root); err != nil {
+		return nil, err
+	}
+	return a.load()
+}
+
 // open opens a cache for reading. It reads no configuration.
 func (a *app) open(cache string, stale bool) (*syscache.Reader, error) {
 	root, err := a.rootDir()
@@ -191,7 +205,7 @@ func (a *app) note(msg string) {
 	case a.json:
 		a.screen.print(jsonLine(map[string]string{"warning": msg}))
 	default:
-		a.screen.print("syscache: " + msg + "\n")
+		a.screen.print("syscache: " + visible(msg) + "\n")
 	}
 }
 

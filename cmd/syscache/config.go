@@ -12,6 +12,7 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
 
+	"github.com/syscache/syscache/internal/format"
 	"github.com/syscache/syscache/syscache/refresh"
 )
 
@@ -82,10 +83,10 @@ func (a *app) printConfig(in *refresh.Install, caches []refresh.Cache) error {
 		return nil
 	}
 	for _, source := range in.Sources() {
-		line := "# " + source.Path
+		line := "# " + format.Show(source.Path)
 		switch {
 		case source.MaskedBy != "":
-			line += ": masked by " + source.MaskedBy
+			line += ": masked by " + format.Show(source.MaskedBy)
 		case len(source.Mistakes) > 0:
 			line += ": not used, it has mistakes"
 		}
@@ -169,7 +170,7 @@ func configJSON(c *refresh.Cache) configResult {
 func configTOML(c *refresh.Cache) (string, error) {
 	var b strings.Builder
 	if file, line := c.Origin(""); file != "" {
-		fmt.Fprintf(&b, "# %s:%d\n", file, line)
+		fmt.Fprintf(&b, "# %s:%d\n", format.Show(file), line)
 	}
 	fmt.Fprintf(&b, "[cache.%s]\n", tomlKey(c.Name))
 	for _, s := range settingsOf(c) {

@@ -70,9 +70,8 @@ func exitCode(err error) int {
 
 // tell prints err: what it joins one by one, each with its hint.
 func (a *app) tell(err error) {
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) && strings.Contains(err.Error(), "\n") {
-		for _, e := range joined.Unwrap() {
+	if errs := joined(err); errs != nil {
+		for _, e := range errs {
 			a.tell(e)
 		}
 		return
@@ -83,6 +82,23 @@ func (a *app) tell(err error) {
 		c.Stderr = build.Stderr
 	}
 	a.complain(c)
+}
+
+// joined returns the errors that errors.Join made err of, directly or below an
+// error that adds nothing to the message; nil if it did not.
+func joined(err error) []error {
+	var many interface{ Unwrap() []error }
+	if !errors.As(err, &many) {
+		return nil
+	}
+	var msgs []string
+	for _, e := range many.Unwrap() {
+		msgs = append(msgs, e.Error())
+	}
+	if strings.Join(msgs, "\n") != err.Error() {
+		return nil // fmt.Errorf has many in one, too
+	}
+	return many.Unwrap()
 }
 
 // A complaint is what is told of an error.
@@ -98,12 +114,14 @@ func (a *app) complain(c complaint) {
 		a.screen.print(jsonLine(c))
 		return
 	}
-	lines := "syscache: " + c.Error + "\n"
+	lines := "syscache: " + visible(c.Error) + "\n"
 	if c.Stderr != "" {
-		lines += "  | " + strings.ReplaceAll(c.Stderr, "\n", "\n  | ") + "\n"
+		for line := range strings.SplitSeq(c.Stderr, "\n") {
+			lines += "  | " + visible(line) + "\n"
+		}
 	}
 	if c.Hint != "" {
-		lines += "hint: " + c.Hint + "\n"
+		lines += "hint: " + visible(c.Hint) + "\n"
 	}
 	a.screen.print(lines)
 }

@@ -29,14 +29,7 @@ superseded a moment ago, too, which programs that were given its path may still
 be using.`,
 		Example: "  syscache --root /opt/sage gc\n  syscache --root /opt/sage gc --now star-imports",
 		RunE: func(c *cobra.Command, names []string) error {
-			root, err := a.rootDir()
-			if err != nil {
-				return err
-			}
-			if err := refresh.BecomeOwner(root); err != nil {
-				return err
-			}
-			in, err := a.load()
+			in, err := a.loadAsOwner()
 			if err != nil {
 				return err
 			}

@@ -5,9 +5,12 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
@@ -194,4 +197,22 @@ func found(p *refresh.ProgressSnapshot) string {
 		return count(int(p.Found), "file")
 	}
 	return humanize.Comma(p.Found) + "/~" + count(int(p.Total), "file")
+}
+
+// visible returns s with all that a terminal would not print but obey written
+// out: file names and builders are others' than whoever reads the message.
+func visible(s string) string {
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(utf8.RuneError)):
+			fmt.Fprintf(&b, "\\x%02x", s[i])
+		case r == '\t' || unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			quoted := strconv.QuoteRune(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+	}
+	return b.String()
 }

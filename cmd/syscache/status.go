@@ -180,14 +180,14 @@ func align(rows [][]string) []string {
 func details(res *statusResult, declared bool) string {
 	var b strings.Builder
 	if res.Detail != "" {
-		b.WriteString("    " + res.Detail + "\n")
+		b.WriteString("    " + visible(res.Detail) + "\n")
 	}
 	if f := res.Failure; f != nil {
-		fmt.Fprintf(&b, "    the last refresh failed at %s: %s\n", f.Time.Format("2006-01-02 15:04:05 MST"), f.Message)
+		fmt.Fprintf(&b, "    the last refresh failed at %s: %s\n", f.Time.Format("2006-01-02 15:04:05 MST"), visible(f.Message))
 	}
 	switch {
 	case res.Hint != "":
-		b.WriteString("    hint: " + res.Hint + "\n")
+		b.WriteString("    hint: " + visible(res.Hint) + "\n")
 	case !declared:
 		b.WriteString("    it is not configured\n")
 	}

@@ -126,9 +126,9 @@ type ConfigError struct {
 // Error returns one line without the hint.
 func (e *ConfigError) Error() string {
 	if e.Line == 0 {
-		return e.File + ": " + e.Msg
+		return format.Show(e.File) + ": " + e.Msg
 	}
-	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Col, e.Msg)
+	return fmt.Sprintf("%s:%d:%d: %s", format.Show(e.File), e.Line, e.Col, e.Msg)
 }
 
 // parseConfig returns the caches that a configuration file declares, sorted by

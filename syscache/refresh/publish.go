@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -215,26 +214,6 @@ func (in *Install) maskImage(cache string) error {
 	return in.disk.SyncDir(dir)
 }
 
-// unmasked says whether readers of a cache look at what an image ships.
-func (in *Install) unmasked(cache string) bool {
-	for _, name := range []string{format.Current, format.Stale} {
-		if _, err := os.Lstat(in.cacheDir + "/" + cache + "/" + name); err == nil {
-			return false
-		}
-	}
-	return in.shipped(cache)
-}
-
-// shipped says whether an image ships a cache to where readers look second.
-func (in *Install) shipped(cache string) bool {
-	dirs := in.readDirs()
-	if len(dirs) < 2 {
-		return false
-	}
-	_, err := os.Lstat(dirs[1] + "/" + cache + "/" + format.Current)
-	return err == nil
-}
-
 func markStale(d disk, dir string) error {
 	err := d.Rename(dir+"/"+format.Current, dir+"/"+format.Stale)
 	if err != nil {
@@ -260,54 +239,6 @@ func removeTokens(d disk, dir, mine string) error {
 	return err
 }
 
-// Invalidate marks a cache stale: a refresh that is under way will not
-// publish, and no reader believes the cache until the next one. It takes no
-// lock and waits for nothing. A cache that was never built is no error.
-func (in *Install) Invalidate(cache string) error {
-	if !format.ValidCacheName(cache) {
-		return fmt.Errorf("invalidate: %q cannot be the name of a cache", cache)
-	}
-	if err := in.checkSelf(); err != nil {
-		return fmt.Errorf("invalidate %s: %w", cache, err)
-	}
-	dir := in.cacheDir + "/" + cache
-	err := in.owner.checkPath(in.root, dir)
-	if err == nil {
-		err = in.foreign(cache)
-	}
-	if err == nil {
-		err = invalidate(in.disk, dir)
-	}
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		err = in.maskImage(cache)
-	}
-	if err != nil {
-		return fmt.Errorf("invalidate %s: %w", cache, err)
-	}
-	return nil
-}
-
-// errForeign is the error of touching what another root keeps in the cache_dir.
-var errForeign = errors.New("the cache_dir holds a cache of this name of another root")
-
-// foreign returns errForeign if the cache in the cache_dir is of another root.
-// In the root's own cache_dir there is no other.
-func (in *Install) foreign(cache string) error {
-	if in.internal {
-		return nil
-	}
-	for _, name := range []string{format.Current, format.Stale} {
-		b, err := in.owner.readPublished(in.cacheDir + "/" + cache + "/" + name)
-		if err != nil {
-			continue
-		}
-		if p, err := format.DecodePointer(b); err == nil && p.Root != in.root {
-			return fmt.Errorf("%w, %s: choose another cache_dir or name", errForeign, format.Show(p.Root))
-		}
-	}
-	return nil
-}
-
 // invalidate marks the pointer stale, removes every token, and marks the
 // pointer stale again. A refresher that looked at the inputs before now either
 // finds the pointer gone when it takes its token, or had the token before, and
@@ -321,52 +252,6 @@ func invalidate(d disk, dir string) error {
 		return err
 	}
 	return markStale(d, dir)
-}
-
-// InvalidateUndeclared invalidates every cache in the cache_dir that the
-// configuration declared and declares no more, and returns their names. Those
-// that programs declare are theirs to invalidate.
-func (in *Install) InvalidateUndeclared() ([]string, error) {
-	var gone []string
-	names, err := in.built()
-	for _, name := range names {
-		if _, undeclared := in.cache(name); undeclared == nil {
-			continue
-		}
-		if _, e := os.Lstat(in.cacheDir + "/" + name + "/" + format.Current); e != nil && !in.unmasked(name) {
-			continue
-		}
-		ref := &refresher{Install: in, dir: in.cacheDir + "/" + name}
-		if in.foreign(name) == nil && !ref.readState().Program {
-			gone = append(gone, name)
-			err = errors.Join(err, in.Invalidate(name))
-		}
-	}
-	return gone, err
-}
-
-// Built says whether anything of a cache is in the cache_dir, or shipped by an
-// image.
-func (in *Install) Built(cache string) bool {
-	names, _ := in.built()
-	return slices.Contains(names, cache)
-}
-
-// built returns the names of the caches of which there is anything, sorted.
-func (in *Install) built() ([]string, error) {
-	var names []string
-	var failed error
-	for _, dir := range in.readDirs() {
-		entries, err := os.ReadDir(dir)
-		for _, e := range entries {
-			if e.IsDir() && format.ValidCacheName(e.Name()) {
-				names = append(names, e.Name())
-			}
-		}
-		failed = errors.Join(failed, ignoreNotExist(err))
-	}
-	slices.Sort(names)
-	return slices.Compact(names), failed
 }
 
 // replace writes a file of the refresher's own that no reader opens, whole or
@@ -451,27 +336,4 @@ func ignoreNotExist(err error) error {
 		return nil
 	}
 	return err
-}
-
-// InvalidateAll invalidates every cache in an install's cache_dir, and returns
-// their names. It reads no configuration, so that a mistake there does not keep
-// old data believed.
-func InvalidateAll(root string, o *LoadOptions) ([]string, error) {
-	in := &Install{disk: realDisk{}}
-	if err := in.locate(root, o.CacheDir); err != nil {
-		return nil, err
-	}
-	var done []string
-	names, err := in.built()
-	for _, name := range names {
-		if in.foreign(name) != nil {
-			continue
-		}
-		if e := in.Invalidate(name); e != nil {
-			err = errors.Join(err, e)
-		} else {
-			done = append(done, name)
-		}
-	}
-	return done, err
 }
