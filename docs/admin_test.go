@@ -91,7 +91,7 @@ func recipesOf(t *testing.T, text string) []recipe {
 	var all []recipe
 	var title string
 	var block *step // that is being read
-	typed := false // by the reader: it is the block's command
+	typed := false  // by the reader: it is the block's command
 	for i, line := range strings.Split(text, "\n") {
 		switch {
 		case typed && line == "```":
@@ -192,4 +192,6 @@ func printed(want string) *regexp.Regexp {
 	return regexp.MustCompile("^" + strings.ReplaceAll(want, `\.\.\.`, `(?s:.*)`) + "$")
 }
 
-func normal(output string) string { return varies.ReplaceAllString(output, "~") }
+func normal(output string) string {
+	return varies.ReplaceAllString(strings.ReplaceAll(output, "\n\n", "\n"), "~")
+}
