@@ -64,7 +64,8 @@ type Inputs struct {
 
 // Load reads and vets the configuration of the install at root. A mistake in a
 // file of it is no error: that file's caches are not declared then, and
-// Mistakes tells why.
+// Mistakes tells why. With ErrUnconfigured the Install is returned too: there
+// may be caches in it that were declared before.
 func Load(root string, o *LoadOptions) (*Install, error) {
 	if o == nil {
 		o = &LoadOptions{}
@@ -92,11 +93,14 @@ func Load(root string, o *LoadOptions) (*Install, error) {
 			return nil, fmt.Errorf("cache %s is declared twice", in.caches[i].Name)
 		}
 	}
-	if in.unconfigured = len(in.caches) == 0 && len(in.Mistakes()) == 0; in.unconfigured {
+	// A file that declares nothing, as one that masks a package's, is a
+	// configuration too.
+	in.unconfigured = len(in.caches) == 0 && len(in.sources) == 0
+	switch {
+	case in.unconfigured && in.root == "/":
+		return in, ErrUnconfigured
+	case in.unconfigured:
 		in.caches = []Cache{{Name: builtinCache, Inputs: []string{"**"}}}
-	}
-	if in.unconfigured && in.root == "/" {
-		return nil, ErrUnconfigured
 	}
 	return in, nil
 }
