@@ -24,6 +24,7 @@ func (d *doctor) cacheOf(c *Cache) {
 	d.cache = c.Name
 	defer func() { d.cache = "" }()
 	d.state(c)
+	d.shut(c)
 	d.litter(c)
 	if c.Witness == nil {
 		d.inputsWitness(c)
@@ -56,6 +57,33 @@ func (d *doctor) state(c *Cache) {
 	}
 	if s.Failure != nil {
 		d.find(Warning, "state", "", "mend that and refresh again", "the last refresh failed at %s: %s", s.Failure.Time.Format(time.RFC3339), s.Failure.Message)
+	}
+}
+
+// shut tells of what of the published generation not all can read.
+func (d *doctor) shut(c *Cache) {
+	p, found := d.published(c.Name)
+	if p == nil || d.owner.private {
+		return
+	}
+	files := []string{found}
+	if dir, err := d.generationDir(c.Name, p.Key); err == nil {
+		from := d.cacheDir
+		if !strings.HasPrefix(dir, from+"/") {
+			from = d.Install.root // an image's, which nobody has looked at yet
+		}
+		if p.Kind == format.KindFiles {
+			d.closed("state", from, dir+"/"+format.Files, "miss")
+		} else {
+			d.closed("state", from, dir, "miss")
+			files = append(files, dir+"/"+format.Table)
+		}
+	}
+	for _, path := range files {
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err == nil && !d.lets(&st, 4) {
+			d.find(Problem, "state", path, "refresh --force "+c.Name, "not everyone can read %s (mode %04o): the others miss", format.Show(path), uint32(st.Mode)&0o7777)
+		}
 	}
 }
 
@@ -107,7 +135,7 @@ const manyStats = 20_000
 
 // inputsWitness looks at what a reader checks where all inputs are witnesses.
 func (d *doctor) inputsWitness(c *Cache) {
-	p := d.published(c.Name)
+	p, _ := d.published(c.Name)
 	if p == nil || !p.HasStats {
 		return
 	}
@@ -133,17 +161,19 @@ func (d *doctor) inputsWitness(c *Cache) {
 	}
 }
 
-// published returns the pointer that readers find first, nil if there is none.
-func (d *doctor) published(cache string) *format.Pointer {
+// published returns the pointer that readers find first, and its path; nil if
+// there is none.
+func (d *doctor) published(cache string) (*format.Pointer, string) {
 	for _, dir := range d.readDirs() {
 		for _, name := range []string{format.Current, format.Stale} {
-			if b, err := d.owner.readPublished(dir + "/" + cache + "/" + name); err == nil {
+			path := dir + "/" + cache + "/" + name
+			if b, err := d.owner.readPublished(path); err == nil {
 				p, _ := format.DecodePointer(b)
-				return p
+				return p, path
 			}
 		}
 	}
-	return nil
+	return nil, ""
 }
 
 // rewritten are files of package managers and of git that change after, or
@@ -173,14 +203,14 @@ func (d *doctor) witness(c *Cache, w string) {
 		d.find(Problem, "witness", w, "name it by its real path", "%v", err)
 		return
 	}
-	d.reachable(w)
 	full := format.Join(d.Install.root, w)
+	d.closed("witness", d.Install.root, filepath.Dir(full), "miss, for they cannot check witness "+format.Show(w))
 	fi, err := os.Lstat(full)
 	if err != nil {
 		d.find(Warning, "witness", w, "correct it, unless it is to come", "witness %s does not exist: all that readers notice is that it appears", format.Show(w))
 		return
 	}
-	if p := d.published(c.Name); p != nil && !d.image && slices.ContainsFunc(p.Witnesses, func(x format.Witness) bool {
+	if p, _ := d.published(c.Name); p != nil && !d.image && slices.ContainsFunc(p.Witnesses, func(x format.Witness) bool {
 		return x.Path == w && x.Type != format.WitnessAbsent && x.Identity == [format.IdentitySize]byte{}
 	}) {
 		d.find(Warning, "times", w, "look at the clock, touch it, and refresh",
@@ -195,17 +225,6 @@ func (d *doctor) witness(c *Cache, w string) {
 		}
 	case fi.Size() > bigWitness:
 		d.find(Note, "witness", w, "", "witness %s has %d bytes: a reader reads them all where its times moved, or do not serve, as in an image", format.Show(w), fi.Size())
-	}
-}
-
-// reachable tells of a directory above a witness that keeps readers out.
-func (d *doctor) reachable(w string) {
-	for dir := filepath.Dir(w); dir != "."; dir = filepath.Dir(dir) {
-		fi, err := os.Lstat(format.Join(d.Install.root, dir))
-		if err == nil && fi.IsDir() && fi.Mode()&unix.S_IXOTH == 0 {
-			d.find(Problem, "witness", dir, "chmod o+x "+format.ShellQuote(format.Join(d.Install.root, dir))+", or name another witness",
-				"not everyone can enter %s (mode %04o): the others miss, for they cannot check witness %s", format.Show(dir), fi.Mode().Perm(), format.Show(w))
-		}
 	}
 }
 

@@ -63,6 +63,15 @@ func TestDoctor(t *testing.T) {
 	chmod := func(path string, mode os.FileMode) func(root string) error {
 		return func(root string) error { return os.Chmod(root+path, mode) }
 	}
+	notRoot := errors.New("not root")
+	chown := func(path string, uid, gid int) func(root string) error {
+		return func(root string) error {
+			if os.Geteuid() != 0 {
+				return notRoot
+			}
+			return os.Chown(root+path, uid, gid)
+		}
+	}
 	write := func(path, text string, mode os.FileMode) func(root string) error {
 		return func(root string) error { writeFile(t, root+path, text, mode); return os.Chmod(root+path, mode) }
 	}
@@ -115,8 +124,15 @@ func TestDoctor(t *testing.T) {
 		check string
 		want  string
 	}{
-		"a parent that all can write":        {chmod("/..", 0o777), Problem, "above", "everyone can write"},
-		"a parent that keeps users out":      {chmod("/..", 0o700), Warning, "above", "not everyone can enter"},
+		"a parent that all can write":   {chmod("/..", 0o777), Problem, "above", "everyone can write"},
+		"a parent that keeps users out": {chmod("/..", 0o700), Warning, "above", "not everyone can enter"},
+		"a parent that its group can write": {func(root string) error {
+			return errors.Join(os.Chown(root+"/..", 0, 61003), os.Chmod(root+"/..", 0o775))
+		}, Warning, "above", "group 61003 can write"},
+		"a parent of another's":              {chown("/..", 61003, 0), Problem, "above", "belongs to uid 61003"},
+		"a closed way to the cache_dir":      {chmod("/var/cache", 0o750), Problem, "cache-dir", "/var/cache (mode 0750): the others find no cache"},
+		"a closed cache":                     {chmod(cacheDir+"/a/g", 0o700), Problem, "state", "/a/g (mode 0700): the others miss"},
+		"a closed pointer":                   {chmod(cacheDir+"/a/current", 0o600), Problem, "state", "not everyone can read"},
 		"a private root":                     {chmod("", 0o750), OK, "audience", "others cannot enter it (mode 0750)"},
 		"a managed root":                     {chmod("", 0o2775), OK, "audience", "the members of group"},
 		"a cache_dir that all can write":     {chmod(cacheDir, 0o777), Problem, "cache-dir", "everyone can write"},
@@ -147,7 +163,7 @@ func TestDoctor(t *testing.T) {
 		"git's HEAD":                  {both(write("/.git/HEAD", "", 0o644), witness(".git/HEAD")), Warning, "witness", "is a bad witness"},
 		"a branch":                    {both(write("/.git/refs/heads/main", "", 0o644), witness(".git/refs/heads/main")), Warning, "witness", "is a bad witness"},
 		"a witness that is not there": {witness("share/none"), Warning, "witness", "witness share/none does not exist"},
-		"a witness behind a door":     {both(write("/share/private/W", "", 0o644), chmod("/share/private", 0o750), witness("share/private/W")), Problem, "witness", "not everyone can enter share/private (mode 0750)"},
+		"a witness behind a door":     {both(write("/share/private/W", "", 0o644), chmod("/share/private", 0o750), witness("share/private/W")), Problem, "witness", "/share/private (mode 0750): the others miss, for they cannot check witness share/private/W"},
 		"a witness through a link":    {both(func(root string) error { return os.Symlink("share", root+"/link") }, witness("link/MANIFEST")), Problem, "witness", "goes through the symbolic link"},
 		"a link as a witness":         {both(func(root string) error { return os.Symlink("MANIFEST", root+"/share/l") }, witness("share/l")), Note, "witness", "is a symbolic link"},
 		"a big witness":               {both(write("/share/big", strings.Repeat("x", 2<<20), 0o644), witness("share/big")), Note, "witness", "has 2097152 bytes"},
@@ -173,7 +189,9 @@ func TestDoctor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := patient(t)
-			if err := tc.make(root); err != nil {
+			if err := tc.make(root); errors.Is(err, notRoot) {
+				t.Skip("skipped: not root")
+			} else if err != nil {
 				t.Fatal(err)
 			}
 			found := loadFile(t, root).Doctor(t.Context())
@@ -221,6 +239,22 @@ func TestDoctorOfGoodHealth(t *testing.T) {
 	for path := range after {
 		if _, ok := before[path]; !ok {
 			t.Errorf("left: %s", path)
+		}
+	}
+}
+
+// TestDoctorOfAPrivateRoot: whom the root keeps out is not missed further down.
+func TestDoctorOfAPrivateRoot(t *testing.T) {
+	for _, mode := range []os.FileMode{0o700, 0o750} {
+		root := patient(t)
+		for _, dir := range []string{"", "/share", "/var", "/var/cache/syscache/a/g"} {
+			if err := os.Chmod(root+dir, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		found := loadFile(t, root).Doctor(t.Context())
+		if slices.ContainsFunc(found, func(f Finding) bool { return f.Level == Problem || f.Level == Warning }) {
+			t.Errorf("of mode %v:\n%s", mode, show(found))
 		}
 	}
 }
