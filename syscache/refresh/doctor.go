@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -280,8 +281,11 @@ func (d *doctor) unknown() {
 	entries, _ := os.ReadDir(d.cacheDir)
 	for _, e := range entries {
 		path := d.cacheDir + "/" + e.Name()
-		if !e.IsDir() || !format.ValidCacheName(e.Name()) {
-			d.find(Note, "leftovers", path, "", "%s is nothing of syscache's", format.Show(path))
+		switch {
+		case strings.HasPrefix(e.Name(), format.ScratchPrefix):
+			d.find(Note, "leftovers", path, "remove it", "%s is of a doctor that was killed, or is at work", format.Show(path))
+		case !e.IsDir() || !format.ValidCacheName(e.Name()):
+			d.strange(path)
 		}
 	}
 	names, _ := d.built()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,7 +46,10 @@ func (d *doctor) cacheOf(c *Cache) {
 func (d *doctor) state(c *Cache) {
 	s := d.Status(c.Name)
 	var e *syscache.Error
+	foreign := d.foreign(c.Name)
 	switch {
+	case foreign != nil:
+		d.find(Problem, "state", d.cacheDir+"/"+c.Name, "two roots that share a cache_dir name their caches differently", "%v", foreign)
 	case s.Err == nil:
 		d.find(OK, "state", "", "", "fresh: generation %s", s.Generation.Short())
 	case !errors.As(s.Err, &e):
@@ -94,33 +98,98 @@ func orRefresh(hint string) string {
 	return hint
 }
 
-// litter tells of what a refresher left, unless one is at work.
+// litter tells of what a refresher left, unless one is at work, and of what is
+// no refresher's.
 func (d *doctor) litter(c *Cache) {
 	dir := d.cacheDir + "/" + c.Name
-	n := 0
-	for _, place := range []struct{ dir, prefix string }{
-		{dir, format.TokenPrefix}, {dir, format.ScratchPrefix}, {dir + "/" + format.Generations, format.ScratchPrefix},
-	} {
-		names, _ := namesWith(place.dir, place.prefix)
-		n += len(names)
-	}
-	if n > 0 {
-		var held *lock.HeldError
-		l, err := lock.Acquire(context.Background(), dir+"/"+format.Lock, &lock.Options{Mode: d.owner.lockMode()})
-		if err == nil {
-			l.Release()
-		}
-		if errors.As(err, &held) {
-			d.find(Note, "leftovers", dir, "", "it is being refreshed")
-		} else {
-			d.find(Note, "leftovers", dir, "the next refresh removes it, and so does gc", "a refresh was killed: %s", counted(n, "leftover", "leftovers"))
+	left, retired := 0, 0
+	for _, name := range namesIn(dir) {
+		switch {
+		case strings.HasPrefix(name, format.TokenPrefix), strings.HasPrefix(name, format.ScratchPrefix):
+			left++
+		case !slices.Contains(ownNames, name):
+			d.strange(dir + "/" + name)
+		case name == format.Lock:
+			d.lockFile(dir + "/" + name)
 		}
 	}
-	entries, _ := os.ReadDir(dir + "/" + format.Generations)
-	retired := len(slices.DeleteFunc(entries, func(e os.DirEntry) bool { _, err := syscache.ParseKey(e.Name()); return err != nil })) - 1
+	p, _ := d.published(c.Name)
+	for _, name := range namesIn(dir + "/" + format.Generations) {
+		key, err := syscache.ParseKey(name)
+		switch {
+		case strings.HasPrefix(name, format.ScratchPrefix):
+			left++
+		case err != nil:
+			d.strange(dir + "/" + format.Generations + "/" + name)
+		case p == nil || key != p.Key:
+			retired++
+		}
+	}
+	if left > 0 {
+		d.left(dir, left)
+	}
 	if retired > 0 {
 		d.find(Note, "leftovers", dir, "", "%s that readers are no longer led to, kept for %v", counted(retired, "generation", "generations"), keepOf(c))
 	}
+}
+
+// ownNames are the names in a cache's directory that stay.
+var ownNames = []string{format.Lock, format.Current, format.Stale, format.Inventory, format.State, format.Generations, format.Latest}
+
+// namesIn returns the names in a directory, sorted; none where we may not look.
+func namesIn(dir string) []string {
+	names, _ := namesWith(dir, "")
+	slices.Sort(names)
+	return names
+}
+
+func (d *doctor) strange(path string) {
+	d.find(Note, "leftovers", path, "", "%s is nothing of syscache's", format.Show(path))
+}
+
+// left tells of n names that a refresher made and nobody has removed yet.
+func (d *doctor) left(dir string, n int) {
+	switch held, err := d.held(dir + "/" + format.Lock); {
+	case err != nil:
+		d.find(Note, "leftovers", dir, "", "a refresh is at work or was killed, which only its owner can tell: %s", counted(n, "leftover", "leftovers"))
+	case held:
+		d.find(Note, "leftovers", dir, "", "it is being refreshed")
+	default:
+		d.find(Note, "leftovers", dir, "the next refresh removes it, and so does gc", "a refresh was killed: %s", counted(n, "leftover", "leftovers"))
+	}
+}
+
+// lockFile looks at what refreshers lock.
+func (d *doctor) lockFile(path string) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return
+	}
+	mode := uint32(st.Mode)
+	switch {
+	case mode&unix.S_IFMT != unix.S_IFREG:
+		d.find(Problem, "locking", path, "remove it", "no refresh can lock %s: it is not a regular file", format.Show(path))
+	case mode&0o006 != 0:
+		d.find(Warning, "locking", path, "chmod o= "+format.ShellQuote(path)+"; the next refresh by its owner does", "everyone can open %s (mode %04o), and so keep all refreshers out", format.Show(path), mode&0o7777)
+	}
+}
+
+// held says whether somebody holds a lock. It neither makes the file nor
+// changes its mode.
+func (d *doctor) held(path string) (bool, error) {
+	fi, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	l, err := lock.Acquire(context.Background(), path, &lock.Options{Mode: fi.Mode()})
+	if errors.As(err, new(*lock.HeldError)) {
+		return true, nil
+	} else if err != nil {
+		return false, err
+	}
+	return false, l.Release()
 }
 
 func keepOf(c *Cache) time.Duration {

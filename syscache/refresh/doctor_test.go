@@ -152,21 +152,27 @@ func TestDoctor(t *testing.T) {
 		"a witness whose times certify nothing": {
 			repoint("a", func(p *format.Pointer) { p.Witnesses[0].Identity = [32]byte{} }), Warning, "times", "witness share/MANIFEST certified nothing",
 		},
-		"a token is left":             {write(cacheDir+"/a/.pending-1", "", 0o600), Note, "leftovers", "a refresh was killed: 1 leftover"},
-		"staging is left":             {write(cacheDir+"/a/g/.new-1/x", "", 0o600), Note, "leftovers", "a refresh was killed: 1 leftover"},
-		"a superseded generation":     {both(write("/lib/a", "b", 0o644), func(root string) error { _, err := loadFile(t, root).Refresh(t.Context(), "a", nil); return err }), Note, "leftovers", "1 generation that readers are no longer led to, kept for 24h"},
-		"an undeclared cache":         {witness("share/MANIFEST"), Note, "leftovers", "cache b is not configured"},
-		"a stranger in the cache_dir": {write(cacheDir+"/README", "", 0o644), Note, "leftovers", "is nothing of syscache's"},
-		"dpkg's status":               {both(write("/var/lib/dpkg/status", "", 0o644), witness("var/lib/dpkg/status")), Warning, "witness", "var/lib/dpkg/status is a bad witness"},
-		"rpm's database":              {both(write("/usr/lib/sysimage/rpm/rpmdb.sqlite", "", 0o644), witness("usr/lib/sysimage/rpm/rpmdb.sqlite")), Warning, "witness", "is a bad witness"},
-		"rpm's directory":             {both(write("/var/lib/rpm/x", "", 0o644), witness("var/lib/rpm/")), Warning, "witness", "is a bad witness"},
-		"git's HEAD":                  {both(write("/.git/HEAD", "", 0o644), witness(".git/HEAD")), Warning, "witness", "is a bad witness"},
-		"a branch":                    {both(write("/.git/refs/heads/main", "", 0o644), witness(".git/refs/heads/main")), Warning, "witness", "is a bad witness"},
-		"a witness that is not there": {witness("share/none"), Warning, "witness", "witness share/none does not exist"},
-		"a witness behind a door":     {both(write("/share/private/W", "", 0o644), chmod("/share/private", 0o750), witness("share/private/W")), Problem, "witness", "/share/private (mode 0750): the others miss, for they cannot check witness share/private/W"},
-		"a witness through a link":    {both(func(root string) error { return os.Symlink("share", root+"/link") }, witness("link/MANIFEST")), Problem, "witness", "goes through the symbolic link"},
-		"a link as a witness":         {both(func(root string) error { return os.Symlink("MANIFEST", root+"/share/l") }, witness("share/l")), Note, "witness", "is a symbolic link"},
-		"a big witness":               {both(write("/share/big", strings.Repeat("x", 2<<20), 0o644), witness("share/big")), Note, "witness", "has 2097152 bytes"},
+		"a cache_dir that leads elsewhere": {both(func(root string) error { return os.Rename(root+cacheDir, root+"/../elsewhere") }, func(root string) error { return os.Symlink("../../../elsewhere", root+cacheDir) }), Note, "locking", "syscache is not a directory"},
+		"a lock that is a FIFO":            {both(func(root string) error { return os.Remove(root + cacheDir + "/a/lock") }, func(root string) error { return unix.Mkfifo(root+cacheDir+"/a/lock", 0o600) }), Problem, "locking", "it is not a regular file"},
+		"a lock that all can open":         {chmod(cacheDir+"/a/lock", 0o644), Warning, "locking", "keep all refreshers out"},
+		"a stranger in a cache":            {write(cacheDir+"/a/core", "", 0o600), Note, "leftovers", "/a/core is nothing of syscache's"},
+		"a stranger among the generations": {write(cacheDir+"/a/g/\n", "", 0o600), Note, "leftovers", `/a/g/\n" is nothing of syscache's`},
+		"a probe is left":                  {write(cacheDir+"/.new-1", "", 0o600), Note, "leftovers", "of a doctor that was killed"},
+		"a token is left":                  {write(cacheDir+"/a/.pending-1", "", 0o600), Note, "leftovers", "a refresh was killed: 1 leftover"},
+		"staging is left":                  {write(cacheDir+"/a/g/.new-1/x", "", 0o600), Note, "leftovers", "a refresh was killed: 1 leftover"},
+		"a superseded generation":          {both(write("/lib/a", "b", 0o644), func(root string) error { _, err := loadFile(t, root).Refresh(t.Context(), "a", nil); return err }), Note, "leftovers", "1 generation that readers are no longer led to, kept for 24h"},
+		"an undeclared cache":              {witness("share/MANIFEST"), Note, "leftovers", "cache b is not configured"},
+		"a stranger in the cache_dir":      {write(cacheDir+"/README", "", 0o644), Note, "leftovers", "is nothing of syscache's"},
+		"dpkg's status":                    {both(write("/var/lib/dpkg/status", "", 0o644), witness("var/lib/dpkg/status")), Warning, "witness", "var/lib/dpkg/status is a bad witness"},
+		"rpm's database":                   {both(write("/usr/lib/sysimage/rpm/rpmdb.sqlite", "", 0o644), witness("usr/lib/sysimage/rpm/rpmdb.sqlite")), Warning, "witness", "is a bad witness"},
+		"rpm's directory":                  {both(write("/var/lib/rpm/x", "", 0o644), witness("var/lib/rpm/")), Warning, "witness", "is a bad witness"},
+		"git's HEAD":                       {both(write("/.git/HEAD", "", 0o644), witness(".git/HEAD")), Warning, "witness", "is a bad witness"},
+		"a branch":                         {both(write("/.git/refs/heads/main", "", 0o644), witness(".git/refs/heads/main")), Warning, "witness", "is a bad witness"},
+		"a witness that is not there":      {witness("share/none"), Warning, "witness", "witness share/none does not exist"},
+		"a witness behind a door":          {both(write("/share/private/W", "", 0o644), chmod("/share/private", 0o750), witness("share/private/W")), Problem, "witness", "/share/private (mode 0750): the others miss, for they cannot check witness share/private/W"},
+		"a witness through a link":         {both(func(root string) error { return os.Symlink("share", root+"/link") }, witness("link/MANIFEST")), Problem, "witness", "goes through the symbolic link"},
+		"a link as a witness":              {both(func(root string) error { return os.Symlink("MANIFEST", root+"/share/l") }, witness("share/l")), Note, "witness", "is a symbolic link"},
+		"a big witness":                    {both(write("/share/big", strings.Repeat("x", 2<<20), 0o644), witness("share/big")), Note, "witness", "has 2097152 bytes"},
 		"a directory of many": {both(func(root string) error {
 			for i := range manyEntries + 1 {
 				writeFile(t, fmt.Sprintf("%s/share/many/%d", root, i), "", 0o644)
@@ -270,6 +276,50 @@ func TestDoctorWhileRefreshing(t *testing.T) {
 	}
 	defer l.Release()
 	if found := show(loadFile(t, root).Doctor(t.Context())); !strings.Contains(found, "it is being refreshed") || strings.Contains(found, "killed") {
+		t.Error(found)
+	}
+}
+
+// TestDoctorMakesNoLock: nobody holds a lock that is not there.
+func TestDoctorMakesNoLock(t *testing.T) {
+	root := patient(t)
+	dir := root + "/" + format.CacheDir + "/a/"
+	writeFile(t, dir+format.TokenPrefix+"1", "", 0o600)
+	if err := os.Remove(dir + format.Lock); err != nil {
+		t.Fatal(err)
+	}
+	if found := show(loadFile(t, root).Doctor(t.Context())); !strings.Contains(found, "killed") {
+		t.Error(found)
+	}
+	if _, err := os.Lstat(dir + format.Lock); !errors.Is(err, os.ErrNotExist) {
+		t.Error("it made a lock:", err)
+	}
+}
+
+// TestDoctorOfASharedCacheDir: of two roots that name a cache alike the first
+// has it.
+func TestDoctorOfASharedCacheDir(t *testing.T) {
+	first, second := patient(t), patient(t)
+	load := func(root string) *Install {
+		in, err := Load(root, &LoadOptions{CacheDir: first + "/../shared"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return in
+	}
+	for _, c := range []string{"a", "b"} {
+		if _, err := load(first).Refresh(t.Context(), c, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found := show(load(first).Doctor(t.Context())); strings.Contains(found, "another root") || !strings.Contains(found, "ok state a: fresh") {
+		t.Error(found)
+	}
+	if found := show(load(second).Doctor(t.Context())); !strings.Contains(found, "problem state a: the cache_dir holds a cache of this name of another root, "+first) {
+		t.Error(found)
+	}
+	writeFile(t, second+"/etc/syscache.toml", "[cache.c]\ninputs = [\"lib/**\"]\n", 0o644)
+	if found := show(load(second).Doctor(t.Context())); !strings.Contains(found, "shared/a is a cache of another root") {
 		t.Error(found)
 	}
 }
