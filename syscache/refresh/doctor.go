@@ -266,9 +266,15 @@ func (d *doctor) space() {
 
 func (d *doctor) mistakes() {
 	for _, m := range d.Mistakes() {
+		if unix.Access(m.File, unix.R_OK) == unix.EACCES && os.Geteuid() != int(d.owner.uid) {
+			d.find(Note, "configuration", m.File, "", "you may not read %s: who refreshes may", format.Show(m.File))
+			continue
+		}
 		d.find(Problem, "configuration", m.File, m.Hint, "%v", m)
 	}
 	switch {
+	case d.Unconfigured() && d.Install.root == "/":
+		d.find(Note, "configuration", "", "declare one in /etc/syscache.toml (init proposes one), or name the install's directory with --root", "%v", ErrUnconfigured)
 	case d.Unconfigured():
 		d.find(Note, "configuration", "", "", "nothing is configured: there is one cache, the built-in table of files")
 	case len(d.Mistakes()) == 0:

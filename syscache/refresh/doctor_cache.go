@@ -285,6 +285,7 @@ func (d *doctor) witness(c *Cache, w string) {
 		d.find(Warning, "times", w, "look at the clock, touch it, and refresh",
 			"the times of witness %s certified nothing at the last refresh (0, or in the future): each reader reads all of it", format.Show(w))
 	}
+	d.readable(w, full, fi.IsDir())
 	switch {
 	case fi.Mode()&os.ModeSymlink != 0:
 		d.find(Note, "witness", w, "", "witness %s is a symbolic link: it shows a change of where it leads, not of what is there", format.Show(w))
@@ -294,6 +295,24 @@ func (d *doctor) witness(c *Cache, w string) {
 		}
 	case fi.Size() > bigWitness:
 		d.find(Note, "witness", w, "", "witness %s has %d bytes: a reader reads them all where its times moved, or do not serve, as in an image", format.Show(w), fi.Size())
+	}
+}
+
+// readable tells of a witness that not all can read: a directory is always
+// read, a file only where its identity does not serve.
+func (d *doctor) readable(w, full string, dir bool) {
+	var st unix.Stat_t
+	if err := unix.Lstat(full, &st); err != nil || d.lets(&st, 4) && (!dir || d.lets(&st, 1)) {
+		return
+	}
+	mode, hint := uint32(st.Mode)&0o7777, "chmod a+rX "+format.ShellQuote(full)+", or name another witness"
+	switch {
+	case dir:
+		d.find(Problem, "witness", w, hint, "not everyone can list witness %s (mode %04o): the others miss", format.Show(w), mode)
+	case d.image:
+		d.find(Problem, "witness", w, hint, "not everyone can read witness %s (mode %04o): the others miss, for in an image its contents are compared", format.Show(w), mode)
+	default:
+		d.find(Note, "witness", w, hint, "not everyone can read witness %s (mode %04o): the others miss where its times moved", format.Show(w), mode)
 	}
 }
 
@@ -311,7 +330,27 @@ func (d *doctor) cost(c *Cache) {
 	}
 	times = times[1:] // the first warms up
 	slices.Sort(times)
-	d.find(OK, "cost", "", "", "to open it takes a reader %v; its witness: %s", times[len(times)/2].Round(time.Microsecond/10), d.describeWitness(c.Name))
+	d.find(OK, "cost", "", "", "to open it takes a reader %.1f µs; its witness: %s (%s)",
+		float64(times[len(times)/2])/float64(time.Microsecond), d.describeWitness(c.Name), counted(d.stats(c.Name), "stat", "stats"))
+}
+
+// stats counts what a reader looks at to check the witnesses.
+func (d *doctor) stats(cache string) int {
+	p, _ := d.published(cache)
+	if p == nil {
+		return 0
+	}
+	n := len(p.Witnesses)
+	for _, w := range p.Witnesses {
+		if w.Type == format.WitnessDir {
+			n += len(namesIn(format.Join(d.Install.root, w.Path)))
+		}
+	}
+	if p.HasStats {
+		dirs, files := p.Stats.Counts()
+		n += dirs + files
+	}
+	return n
 }
 
 // builder looks at the command that builds.
@@ -320,13 +359,16 @@ func (d *doctor) builder(c *Cache) {
 	bad := func(hint, f string, args ...any) {
 		d.find(Problem, "builder", command, hint, "%s", c.at("build")+fmt.Sprintf(f, args...))
 	}
-	fi, err := os.Stat(command)
-	switch {
-	case err != nil:
-		bad("install it, or correct build", "%s: %v", format.Show(command), errors.Unwrap(err))
+	var st unix.Stat_t
+	switch err := unix.Stat(command, &st); {
+	case err == unix.EACCES && os.Geteuid() != int(d.owner.uid):
+		d.find(Note, "builder", command, "", "you may not look at %s: who refreshes may", format.Show(command))
 		return
-	case !fi.Mode().IsRegular() || fi.Mode()&0o111 == 0:
-		bad("chmod +x "+format.ShellQuote(command), "%s is not an executable file (mode %v)", format.Show(command), fi.Mode())
+	case err != nil:
+		bad("install it, or correct build", "%s: %v", format.Show(command), err)
+		return
+	case !d.executable(&st):
+		bad("correct build, or chmod +x "+format.ShellQuote(command), "%s is not a file that the owner of the install can execute (uid %d, mode %04o)", format.Show(command), st.Uid, uint32(st.Mode)&0o7777)
 		return
 	}
 	r := &refresher{Install: d.Install, c: c}
@@ -335,8 +377,12 @@ func (d *doctor) builder(c *Cache) {
 	}
 	if interpreter, err := interpreterOf(command); err != nil {
 		bad("begin it with a line such as #!/bin/sh", "%s: %v", format.Show(command), err)
-	} else if _, err := os.Stat(interpreter); interpreter != "" && err != nil {
-		bad("install that, or correct the first line of the script", "%s is run by %s: %v", format.Show(command), format.Show(interpreter), errors.Unwrap(err))
+	} else if interpreter != "" {
+		if err := unix.Stat(format.Join(d.Install.root, interpreter), &st); err == nil && !d.executable(&st) {
+			bad("correct the first line of the script", "%s is run by %s, which cannot be executed", format.Show(command), format.Show(interpreter))
+		} else if err != nil {
+			bad("install that, or correct the first line of the script", "%s is run by %s: %v", format.Show(command), format.Show(interpreter), err)
+		}
 	}
 	named := slices.ContainsFunc(c.Recipe, func(p string) bool {
 		ok, _ := doublestar.Match(p, c.Command[0])
@@ -347,7 +393,25 @@ func (d *doctor) builder(c *Cache) {
 	}
 }
 
-// interpreterOf returns what runs a script, "" for a program.
+// executable says whether st is that of a file which the install's owner, as
+// whom builders run, may execute.
+func (d *doctor) executable(st *unix.Stat_t) bool {
+	mode := uint32(st.Mode)
+	switch {
+	case mode&unix.S_IFMT != unix.S_IFREG:
+		return false
+	case d.owner.uid == 0, unmapped(d.owner.uid):
+		return mode&0o111 != 0
+	case st.Uid == d.owner.uid:
+		return mode&0o100 != 0
+	case st.Gid == d.owner.gid:
+		return mode&0o010 != 0
+	}
+	return mode&0o001 != 0
+}
+
+// interpreterOf returns what runs a script, "" for a program. The kernel takes
+// all up to a space, a tab or the end of the line: a carriage return too.
 func interpreterOf(command string) (string, error) {
 	f, err := os.OpenFile(command, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -357,7 +421,7 @@ func interpreterOf(command string) (string, error) {
 	first, _ := bufio.NewReader(f).Peek(256)
 	if script, ok := strings.CutPrefix(string(first), "#!"); ok {
 		line, _, _ := strings.Cut(script, "\n")
-		if words := strings.Fields(line); len(words) > 0 {
+		if words := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' }); len(words) > 0 {
 			return words[0], nil
 		}
 	}

@@ -179,12 +179,18 @@ func TestDoctor(t *testing.T) {
 			}
 			return nil
 		}, witness("share/many/")), Note, "witness", "has 1001 entries"},
+		"a witness for few":                {chmod("/share/MANIFEST", 0o600), Note, "witness", "not everyone can read witness share/MANIFEST (mode 0600)"},
+		"a directory for few":              {both(chmod("/share", 0o711), witness("share/")), Problem, "witness", "not everyone can list witness share (mode 0711)"},
 		"no witness":                       {write("/etc/syscache.toml", "[cache.a]\ninputs = [\"lib/**\"]\nwitness = []\n", 0o644), Note, "witness", "it has no witness"},
 		"a builder that is gone":           {func(root string) error { return os.Remove(root + "/libexec/build") }, Problem, "builder", "syscache.toml:4:10: "},
-		"a builder that is not executable": {chmod("/libexec/build", 0o644), Problem, "builder", "is not an executable file"},
+		"a builder that is not executable": {chmod("/libexec/build", 0o644), Problem, "builder", "is not a file that the owner of the install can execute"},
 		"a builder that all can write":     {chmod("/libexec/build", 0o777), Problem, "builder", "everyone can write"},
 		"a builder without #!":             {write("/libexec/build", "echo\n", 0o755), Problem, "builder", "without a first line"},
 		"a builder without interpreter":    {write("/libexec/build", "#!/none/sh -e\n", 0o755), Problem, "builder", "is run by /none/sh: no such file"},
+		"a builder with carriage returns":  {write("/libexec/build", "#!/bin/sh\r\n", 0o755), Problem, "builder", `is run by "/bin/sh\r": no such file`},
+		"a builder with a bad interpreter": {write("/libexec/build", "#! /etc/passwd -e\n", 0o755), Problem, "builder", "is run by /etc/passwd, which cannot be executed"},
+		"a builder for root alone":         {both(chmod("/libexec/build", 0o700), chown("", 61001, 61001)), Problem, "builder", "can execute (uid 0, mode 0700)"},
+		"a FIFO as builder":                {both(func(root string) error { return os.Remove(root + "/libexec/build") }, func(root string) error { return unix.Mkfifo(root+"/libexec/build", 0o755) }), Problem, "builder", "is not a file"},
 		"a builder that is no recipe":      {write("/etc/syscache.toml", "[cache.a]\ninputs = [\"lib/**\"]\nbuild = [\"libexec/build\"]\n", 0o644), Note, "builder", "libexec/build is not in recipe"},
 		"a builder that failed": {both(write("/libexec/build", "#!/bin/sh\nexit 3\n", 0o755), func(root string) error {
 			if _, err := loadFile(t, root).Refresh(t.Context(), "a", nil); err == nil {
@@ -293,6 +299,39 @@ func TestDoctorMakesNoLock(t *testing.T) {
 	}
 	if _, err := os.Lstat(dir + format.Lock); !errors.Is(err, os.ErrNotExist) {
 		t.Error("it made a lock:", err)
+	}
+}
+
+// TestDoctorOfAnImage: it has no identities, so readers read the witness.
+func TestDoctorOfAnImage(t *testing.T) {
+	root := patient(t)
+	in, err := Load(root, &LoadOptions{CacheDir: root + "/" + format.ImageCacheDir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Refresh(t.Context(), "a", nil); err != nil {
+		t.Fatal(err)
+	}
+	if found := show(in.Doctor(t.Context())); strings.Contains(found, "problem") || strings.Contains(found, "certified nothing") {
+		t.Error(found)
+	}
+	if err := os.Chmod(root+"/share/MANIFEST", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if found := show(in.Doctor(t.Context())); !strings.Contains(found, "problem witness a: not everyone can read") {
+		t.Error(found)
+	}
+}
+
+// TestDoctorCountsStats: the witness itself, and what is in it.
+func TestDoctorCountsStats(t *testing.T) {
+	root := patient(t)
+	writeFile(t, root+"/etc/syscache.toml", "[cache.a]\ninputs = [\"lib/**\"]\nwitness = [\"share/\", \"lib/a\"]\n", 0o644)
+	if _, err := loadFile(t, root).Refresh(t.Context(), "a", nil); err != nil {
+		t.Fatal(err)
+	}
+	if found := show(loadFile(t, root).Doctor(t.Context())); !strings.Contains(found, "(3 stats)") {
+		t.Error(found)
 	}
 }
 
