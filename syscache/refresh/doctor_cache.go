@@ -71,17 +71,19 @@ func (d *doctor) shut(c *Cache) {
 		return
 	}
 	files := []string{found}
-	if dir, err := d.generationDir(c.Name, p.Key); err == nil {
-		from := d.cacheDir
-		if !strings.HasPrefix(dir, from+"/") {
-			from = d.Install.root // an image's, which nobody has looked at yet
-		}
-		if p.Kind == format.KindFiles {
-			d.closed("state", from, dir+"/"+format.Files, "miss")
-		} else {
-			d.closed("state", from, dir, "miss")
-			files = append(files, dir+"/"+format.Table)
-		}
+	dir, err := d.generationDir(c.Name, p.Key)
+	if err != nil { // as far as we may go
+		dir = d.cacheDir + "/" + c.Name + "/" + format.Generation(syscache.Key(p.Key).String())
+	}
+	from := d.cacheDir
+	if !strings.HasPrefix(dir, from+"/") {
+		from = d.Install.root // an image's, which nobody has looked at yet
+	}
+	if p.Kind == format.KindFiles {
+		d.closed("state", from, dir+"/"+format.Files, "miss")
+	} else {
+		d.closed("state", from, dir, "miss")
+		files = append(files, dir+"/"+format.Table)
 	}
 	for _, path := range files {
 		var st unix.Stat_t
