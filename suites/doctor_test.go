@@ -142,6 +142,14 @@ func TestDoctorInAUserNamespace(t *testing.T) {
 			t.Errorf("%s: exit %d\n%s", ns.name, code, found)
 		}
 	}
+	r = newRootIn(t, newRoot(t, alice).dir, bob) // which he keeps, as far as he can see, below nobody's
+	r.fill()
+	r.build(lines)
+	r.refresh()
+	found, code := findings(t, namespaces[0].enter(bob, r.syscache("doctor", "--json")...))
+	if code != 0 || strings.Contains(found, "problem") {
+		t.Errorf("of his own: exit %d\n%s", code, found)
+	}
 }
 
 // Of / without a configuration there is something to say all the same.

@@ -281,13 +281,16 @@ func (d *doctor) witness(c *Cache, w string) {
 		d.find(Warning, "witness", w, "correct it, unless it is to come", "witness %s does not exist: all that readers notice is that it appears", format.Show(w))
 		return
 	}
-	if p, _ := d.published(c.Name); p != nil && !d.image && slices.ContainsFunc(p.Witnesses, func(x format.Witness) bool {
+	p, found := d.published(c.Name)
+	// An image's pointer has no identities, whoever looks.
+	image := d.image || strings.HasPrefix(found, format.Join(d.Install.root, format.ImageCacheDir)+"/")
+	if p != nil && !image && slices.ContainsFunc(p.Witnesses, func(x format.Witness) bool {
 		return x.Path == w && x.Type != format.WitnessAbsent && x.Identity == [format.IdentitySize]byte{}
 	}) {
 		d.find(Warning, "times", w, "look at the clock, touch it, and refresh",
 			"the times of witness %s certified nothing at the last refresh (0, or in the future): each reader reads all of it", format.Show(w))
 	}
-	d.readable(w, full, fi.IsDir())
+	d.readable(w, full, fi.IsDir(), image)
 	switch {
 	case fi.Mode()&os.ModeSymlink != 0:
 		d.find(Note, "witness", w, "", "witness %s is a symbolic link: it shows a change of where it leads, not of what is there", format.Show(w))
@@ -302,7 +305,7 @@ func (d *doctor) witness(c *Cache, w string) {
 
 // readable tells of a witness that not all can read: a directory is always
 // read, a file only where its identity does not serve.
-func (d *doctor) readable(w, full string, dir bool) {
+func (d *doctor) readable(w, full string, dir, image bool) {
 	var st unix.Stat_t
 	if err := unix.Lstat(full, &st); err != nil || d.lets(&st, 4) && (!dir || d.lets(&st, 1)) {
 		return
@@ -311,7 +314,7 @@ func (d *doctor) readable(w, full string, dir bool) {
 	switch {
 	case dir:
 		d.find(Problem, "witness", w, hint, "not everyone can list witness %s (mode %04o): the others miss", format.Show(w), mode)
-	case d.image:
+	case image:
 		d.find(Problem, "witness", w, hint, "not everyone can read witness %s (mode %04o): the others miss, for in an image its contents are compared", format.Show(w), mode)
 	default:
 		d.find(Note, "witness", w, hint, "not everyone can read witness %s (mode %04o): the others miss where its times moved", format.Show(w), mode)

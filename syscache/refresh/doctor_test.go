@@ -189,7 +189,7 @@ func TestDoctor(t *testing.T) {
 		"a builder without interpreter":    {write("/libexec/build", "#!/none/sh -e\n", 0o755), Problem, "builder", "is run by /none/sh: no such file"},
 		"a builder with carriage returns":  {write("/libexec/build", "#!/bin/sh\r\n", 0o755), Problem, "builder", `is run by "/bin/sh\r": no such file`},
 		"a builder with a bad interpreter": {write("/libexec/build", "#! /etc/passwd -e\n", 0o755), Problem, "builder", "is run by /etc/passwd, which cannot be executed"},
-		"a builder for root alone":         {both(chmod("/libexec/build", 0o700), chown("", 61001, 61001)), Problem, "builder", "can execute (uid 0, mode 0700)"},
+		"a builder for root alone":         {both(chmod("/libexec/build", 0o710), chown("", 61001, 61001)), Problem, "builder", "can execute (uid 0, mode 0710)"},
 		"a FIFO as builder":                {both(func(root string) error { return os.Remove(root + "/libexec/build") }, func(root string) error { return unix.Mkfifo(root+"/libexec/build", 0o755) }), Problem, "builder", "is not a file"},
 		"a builder that is no recipe":      {write("/etc/syscache.toml", "[cache.a]\ninputs = [\"lib/**\"]\nbuild = [\"libexec/build\"]\n", 0o644), Note, "builder", "libexec/build is not in recipe"},
 		"a builder that failed": {both(write("/libexec/build", "#!/bin/sh\nexit 3\n", 0o755), func(root string) error {
@@ -268,6 +268,19 @@ func TestDoctorOfAPrivateRoot(t *testing.T) {
 		if slices.ContainsFunc(found, func(f Finding) bool { return f.Level == Problem || f.Level == Warning }) {
 			t.Errorf("of mode %v:\n%s", mode, show(found))
 		}
+		elsewhere, err := Load(root, &LoadOptions{CacheDir: root + "/../caches"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []string{"a", "b"} {
+			if _, err := elsewhere.Refresh(t.Context(), c, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		found = elsewhere.Doctor(t.Context())
+		if slices.ContainsFunc(found, func(f Finding) bool { return f.Level == Problem || f.Level == Warning }) {
+			t.Errorf("of mode %v, with caches elsewhere:\n%s", mode, show(found))
+		}
 	}
 }
 
@@ -286,17 +299,28 @@ func TestDoctorWhileRefreshing(t *testing.T) {
 	}
 }
 
-// TestDoctorMakesNoLock: nobody holds a lock that is not there.
-func TestDoctorMakesNoLock(t *testing.T) {
+// TestDoctorLeavesTheLock as it is: nobody holds one that is not there.
+func TestDoctorLeavesTheLock(t *testing.T) {
 	root := patient(t)
 	dir := root + "/" + format.CacheDir + "/a/"
 	writeFile(t, dir+format.TokenPrefix+"1", "", 0o600)
+	look := func() {
+		t.Helper()
+		if found := show(loadFile(t, root).Doctor(t.Context())); !strings.Contains(found, "a refresh was killed") {
+			t.Error(found)
+		}
+	}
+	if err := os.Chmod(dir+format.Lock, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	look()
+	if fi, err := os.Lstat(dir + format.Lock); err != nil || fi.Mode() != 0o640 {
+		t.Error("it changed the lock:", fi.Mode(), err)
+	}
 	if err := os.Remove(dir + format.Lock); err != nil {
 		t.Fatal(err)
 	}
-	if found := show(loadFile(t, root).Doctor(t.Context())); !strings.Contains(found, "killed") {
-		t.Error(found)
-	}
+	look()
 	if _, err := os.Lstat(dir + format.Lock); !errors.Is(err, os.ErrNotExist) {
 		t.Error("it made a lock:", err)
 	}
@@ -319,6 +343,14 @@ func TestDoctorOfAnImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	if found := show(in.Doctor(t.Context())); !strings.Contains(found, "problem witness a: not everyone can read") {
+		t.Error(found)
+	}
+	// Where nobody named it, readers find it all the same.
+	if err := errors.Join(os.RemoveAll(root+"/var"), os.Chmod(root+"/usr", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if found := show(loadFile(t, root).Doctor(t.Context())); !strings.Contains(found, "problem state a: not everyone can enter "+root+"/usr (mode 0700)") ||
+		!strings.Contains(found, "problem witness a: not everyone can read") || strings.Contains(found, "certified nothing") || strings.Count(found, "can enter") > 1 {
 		t.Error(found)
 	}
 }
@@ -369,7 +401,17 @@ func TestDoctorOfAFullDisk(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("skipped: not root")
 	}
-	for options, want := range map[string]string{"size=64k": "bytes free", "nr_inodes=40": "inodes left", "ro": "read-only"} {
+	many := `[cache.a]
+kind = "files"
+inputs = ["lib/**"]
+build = ["/bin/sh", "-c", "cd $SYSCACHE_OUT; i=0; while [ $i -lt 600 ]; do : >$i; i=$((i+1)); done"]
+`
+	for _, tc := range []struct{ options, config, want string }{
+		{"size=64k", "", "bytes free"},
+		{"nr_inodes=40", "", "inodes left"},
+		{"nr_inodes=1700", many, "inodes left; what is published takes 600"},
+		{"ro", "", "nobody can refresh: "},
+	} {
 		root := patient(t)
 		dir := root + "/var"
 		if err := os.RemoveAll(dir); err != nil {
@@ -378,15 +420,23 @@ func TestDoctorOfAFullDisk(t *testing.T) {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "mode=755,"+options, "tmpfs", dir).CombinedOutput(); err != nil {
+		if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "mode=755,"+tc.options, "tmpfs", dir).CombinedOutput(); err != nil {
 			t.Skipf("skipped: no mount: %v\n%s", err, out)
+		}
+		if tc.config != "" {
+			writeFile(t, root+"/etc/syscache.toml", tc.config, 0o644)
+			if _, err := loadFile(t, root).Refresh(t.Context(), "a", nil); err != nil {
+				t.Error(err)
+			}
 		}
 		found := show(loadFile(t, root).Doctor(t.Context()))
 		if err := unix.Unmount(dir, 0); err != nil {
 			t.Error(err)
 		}
-		if !strings.Contains(found, want) {
-			t.Errorf("%s: nothing of %s:\n%s", options, want, found)
+		for _, want := range []string{tc.want, "the cache_dir is on tmpfs, another than the root's"} {
+			if !strings.Contains(found, want) {
+				t.Errorf("%s: nothing of %s:\n%s", tc.options, want, found)
+			}
 		}
 	}
 }
