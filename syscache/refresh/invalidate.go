@@ -39,8 +39,14 @@ func (in *Install) Invalidate(cache string) error {
 
 // InvalidateAll invalidates every cache in an install's cache_dir, and returns
 // their names. It reads no configuration, so that a mistake there does not keep
-// old data believed.
+// old data believed. Of o it uses CacheDir alone.
+//
+// It is for who manages all of the install. A program invalidates its own
+// caches by their names.
 func InvalidateAll(root string, o *LoadOptions) ([]string, error) {
+	if o == nil {
+		o = &LoadOptions{}
+	}
 	in := &Install{disk: realDisk{}}
 	if err := in.locate(root, o.CacheDir); err != nil {
 		return nil, err

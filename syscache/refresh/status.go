@@ -91,6 +91,9 @@ func (in *Install) Statuses() ([]Status, error) {
 // declared, with mistakes or without, or there, sorted. It is for suggestions:
 // what cannot be found out is left out.
 func Known(root string, o *LoadOptions) []string {
+	if o == nil {
+		o = &LoadOptions{}
+	}
 	in := &Install{}
 	if err := in.locate(root, o.CacheDir); err != nil {
 		return nil
