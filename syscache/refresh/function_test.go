@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -176,7 +177,7 @@ func TestRefreshAtOnce(t *testing.T) {
 	root := newRoot(t)
 	var built, running, most atomic.Int32
 	together := make(chan bool)
-	build := func(_ context.Context, _ Inputs, emit func(k, v []byte) error) error {
+	build := func(ctx context.Context, _ Inputs, emit func(k, v []byte) error) error {
 		built.Add(1)
 		if n := running.Add(1); n == 3 {
 			close(together) // one of each cache: they do not wait for each other
@@ -184,7 +185,10 @@ func TestRefreshAtOnce(t *testing.T) {
 			most.Store(n)
 		}
 		defer running.Add(-1)
-		<-together
+		select {
+		case <-together:
+		case <-ctx.Done():
+		}
 		return emit([]byte("k"), []byte("v"))
 	}
 	var caches []Cache
@@ -196,12 +200,14 @@ func TestRefreshAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	var outcomes sync.Map
 	var wg sync.WaitGroup
 	for _, name := range names {
 		for n := range 5 {
 			wg.Go(func() {
-				res, err := in.Refresh(t.Context(), name, &Options{Wait: -1})
+				res, err := in.Refresh(ctx, name, &Options{Wait: -1})
 				if err != nil {
 					t.Errorf("%s: %v", name, err)
 				}

@@ -12,7 +12,9 @@ import (
 
 // Invalidate marks a cache stale: a refresh that is under way will not
 // publish, and no reader believes the cache until the next one. It takes no
-// lock and waits for nothing. A cache that was never built is no error.
+// lock and waits for nothing. A cache that was never built is no error, nor
+// one that is not declared. The error wraps ErrNotOwner or is the operating
+// system's; the cache may then be believed still.
 func (in *Install) Invalidate(cache string) error {
 	if !format.ValidCacheName(cache) {
 		return fmt.Errorf("invalidate: %q cannot be the name of a cache", cache)

@@ -28,7 +28,8 @@ type Status struct {
 }
 
 // Status returns the status of a cache, from a reader's point of view: it
-// does not scan the inputs.
+// does not scan the inputs. It needs no privilege and changes nothing. Of a
+// cache that is not there, Err wraps syscache.ErrMissing.
 func (in *Install) Status(cache string) Status {
 	s := Status{Cache: cache}
 	_, err := in.cache(cache)
@@ -168,7 +169,9 @@ func counted(n int, one, more string) string {
 }
 
 // Verify reads the whole published generation of a cache and returns nil if
-// every byte is as it was written. Whether it is fresh is not asked.
+// every byte is as it was written. Whether it is fresh is not asked. The error
+// is a *syscache.Error: it wraps syscache.ErrMissing, ErrCorrupt, ErrUntrusted,
+// ErrTooNew, the error of ctx, or one of reading.
 func (in *Install) Verify(ctx context.Context, cache string) error {
 	fail := func(sentinel, err error, hint string) error {
 		e := &syscache.Error{Op: "verify", Root: in.root, Cache: quoteName(cache), Err: sentinel, Hint: hint}
