@@ -39,7 +39,7 @@ python: ## the Python reader's own tests
 	cd clients/python && $(PYTHON) -m unittest -q
 
 suites: ## real processes, users and package managers; needs root (see CONTRIBUTING.md)
-	SYSCACHE_SUITES=1 $(GO) test -count=1 -timeout 40m -v ./suites/... ./packaging/...
+	SYSCACHE_SUITES=1 $(GO) test -count=1 -timeout 40m -v ./suites/... ./packaging/... ./docs/...
 
 fuzz: ## each fuzz target for FUZZTIME (default 30s)
 	sh .ci/fuzz $(FUZZTIME)

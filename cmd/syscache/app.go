@@ -68,7 +68,7 @@ refreshes it after every change. Everybody reads it, or asks why it is stale.`,
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print nothing but results and errors")
 	root.AddCommand(
 		a.initCommand(), a.refreshCommand(), a.invalidateCommand(), a.statusCommand(), a.getCommand(),
-		a.listCommand(), a.pathCommand(), a.verifyCommand(), a.diffCommand(), a.gcCommand(), a.configCommand(), a.versionCommand(),
+		a.listCommand(), a.pathCommand(), a.verifyCommand(), a.diffCommand(), a.gcCommand(), a.configCommand(), a.doctorCommand(), a.versionCommand(),
 		a.completionCommand(),
 	)
 	for _, c := range root.Commands() {

@@ -171,6 +171,7 @@ build = ["/bin/sh", "-c", 'echo >$SYSCACHE_OUT/a; echo >$SYSCACHE_OUT/$(printf "
 	verb(exitUsage, "get", "t")
 
 	verb(exitOK, "config")
+	verb(exitOK, "doctor")
 	verb(exitOK, "refresh")
 	verb(exitOK, "refresh")
 	verb(exitOK, "status")
@@ -226,6 +227,7 @@ build = ["/bin/sh", "-c", 'echo >$SYSCACHE_OUT/a; echo >$SYSCACHE_OUT/$(printf "
 	i.write("share/a", "")
 	i.write("build", good)
 	verb(exitOK, "refresh")
+	verb(exitOK, "doctor")
 	verb(exitOK, "path", "f")
 	verb(exitOK, "config")
 	verb(exitFailure, "init")

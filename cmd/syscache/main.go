@@ -15,13 +15,16 @@ import (
 // version is set by the build of a package.
 var version = "0.1.0"
 
+// inheritedUmask is what doctor tells of.
+var inheritedUmask int
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), interrupts()...)
 	// The second signal is the kernel's to deal with: something may hang that
 	// hears no context.
 	context.AfterFunc(ctx, stop)
 	// What builders write, too, must not depend on the caller's.
-	syscall.Umask(0o022)
+	inheritedUmask = syscall.Umask(0o022)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	os.Exit(code)
 }

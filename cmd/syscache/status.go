@@ -97,12 +97,20 @@ func (a *app) resultOf(s *refresh.Status) statusResult {
 			res.Detail += ": " + e.Err.Error()
 		}
 		if !s.Declared {
-			res.Hint = cmp.Or(a.didYouMean(e), "it is not configured: declare it in etc/syscache.toml under the root")
+			res.Hint = cmp.Or(a.didYouMean(e), undeclaredHint(res.Key != ""))
 		}
 	case s.Err != nil:
 		res.State, res.Detail = "failed", s.Err.Error()
 	}
 	return res
+}
+
+func undeclaredHint(left bool) string {
+	hint := "it is not configured: declare it in etc/syscache.toml under the root"
+	if left {
+		hint += ", or remove what is left: gc --now"
+	}
+	return hint
 }
 
 // printStatuses prints a row a cache, in columns, and below it what decided a

@@ -92,6 +92,8 @@ type Inputs struct {
 // nothing. A mistake in a file of it is no error: that file's caches are not
 // declared then, and Mistakes tells why. An error is that the root is not
 // there or everybody can write it, a mistake in o.Caches, or ErrUnconfigured.
+// With that the Install is returned too: there may be caches in it that were
+// declared before.
 //
 // As root, call BecomeOwner first.
 func Load(root string, o *LoadOptions) (*Install, error) {
@@ -121,11 +123,14 @@ func Load(root string, o *LoadOptions) (*Install, error) {
 			return nil, declaredTwice(&in.caches[i-1], &in.caches[i])
 		}
 	}
-	if in.unconfigured = len(in.caches) == 0 && len(in.Mistakes()) == 0; in.unconfigured {
+	// A file that declares nothing, as one that masks a package's, is a
+	// configuration too.
+	in.unconfigured = len(in.caches) == 0 && len(in.sources) == 0
+	switch {
+	case in.unconfigured && in.root == "/":
+		return in, ErrUnconfigured
+	case in.unconfigured:
 		in.caches = []Cache{{Name: builtinCache, Inputs: []string{"**"}}}
-	}
-	if in.unconfigured && in.root == "/" {
-		return nil, ErrUnconfigured
 	}
 	return in, nil
 }

@@ -111,8 +111,8 @@ func (in *Install) foreign(cache string) error {
 	return nil
 }
 
-// Built says whether anything of a cache is in the cache_dir, or shipped by an
-// image.
+// Built says whether anything of a cache but its lock is in the cache_dir, or
+// shipped by an image.
 func (in *Install) Built(cache string) bool {
 	names, _ := in.built()
 	return slices.Contains(names, cache)
@@ -125,7 +125,7 @@ func (in *Install) built() ([]string, error) {
 	for _, dir := range in.readDirs() {
 		entries, err := os.ReadDir(dir)
 		for _, e := range entries {
-			if e.IsDir() && format.ValidCacheName(e.Name()) {
+			if e.IsDir() && format.ValidCacheName(e.Name()) && !onlyLock(dir+"/"+e.Name()) {
 				names = append(names, e.Name())
 			}
 		}
@@ -133,6 +133,13 @@ func (in *Install) built() ([]string, error) {
 	}
 	slices.Sort(names)
 	return slices.Compact(names), failed
+}
+
+// onlyLock says whether a cache's directory is as gc leaves that of a cache
+// which is no longer declared.
+func onlyLock(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) == 1 && entries[0].Name() == format.Lock
 }
 
 // unmasked says whether readers of a cache look at what an image ships.

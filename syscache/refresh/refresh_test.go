@@ -406,7 +406,7 @@ func TestUndeclared(t *testing.T) {
 	for _, s := range all {
 		names = append(names, fmt.Sprintf("%s %v %v", s.Cache, s.Declared, s.Err))
 	}
-	want := []string{"c false open c: stale: it was marked stale, and no refresh has finished since", "other true open other: missing", "program false <nil>"}
+	want := []string{"c false open c: stale: it was marked stale, and no refresh has finished since", "other true open other: missing", "program true <nil>"}
 	if d := cmp.Diff(want, names); err != nil || d != "" {
 		t.Errorf("%v\n%s", err, d)
 	}

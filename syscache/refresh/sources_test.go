@@ -78,7 +78,8 @@ func TestSources(t *testing.T) {
 			[]string{"b"},
 			[]string{admin + "w.toml:3:5: "},
 		},
-		"all bad is not unconfigured": {map[string]string{main: "x"}, []string{}, []string{main + ":1:"}},
+		"a mask alone is not unconfigured": {map[string]string{admin + "x.toml": "->/dev/null", pack + "x.toml": declare("b")}, []string{}, nil},
+		"all bad is not unconfigured":      {map[string]string{main: "x"}, []string{}, []string{main + ":1:"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := newRoot(t)

@@ -23,7 +23,7 @@ type Status struct {
 	Bytes      uint64       // of all outputs
 	Published  time.Time    // when the pointer was written; zero if there is none
 	Witness    string       // what certifies it, in words
-	Declared   bool         // by the configuration that was loaded, be it with a mistake
+	Declared   bool         // by the configuration, be it with a mistake, or, where we may know, by a program
 	Failure    *Failure     // of the last refresh; nil also where we may not read it
 }
 
@@ -46,8 +46,9 @@ func (in *Install) Status(cache string) Status {
 		in.measure(&s)
 	}
 	if format.ValidCacheName(cache) {
-		ref := &refresher{Install: in, dir: in.cacheDir + "/" + cache}
-		s.Failure = ref.readState().Failure
+		state := (&refresher{Install: in, dir: in.cacheDir + "/" + cache}).readState()
+		s.Failure = state.Failure
+		s.Declared = s.Declared || state.Program
 		s.Witness = in.describeWitness(cache)
 	}
 	return s

@@ -1,0 +1,245 @@
+package refresh
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/syscache/syscache/internal/format"
+)
+
+// A Finding is what Doctor found in one place.
+type Finding struct {
+	Check   string // what was looked at: one of the names that the command documents
+	Level   Level
+	Cache   string // "" for the install as a whole
+	Path    string // may be empty
+	Message string
+	Hint    string // what to do; never empty for a warning or a problem
+}
+
+// Level says how bad a finding is.
+type Level string
+
+// The levels, from good to bad.
+const (
+	OK      Level = "ok"
+	Note    Level = "note"    // good to know
+	Warning Level = "warning" // works, and will cost somebody something
+	Problem Level = "problem" // does not work, or not for everybody
+)
+
+// Doctor looks for what would go wrong with this install, from where the
+// process stands: what only others may look at is left out. It changes nothing
+// that lasts; where the process may write the cache_dir, it tries locks and
+// clock on a file there.
+func (in *Install) Doctor(ctx context.Context) []Finding {
+	d := &doctor{Install: in}
+	for _, look := range []func(){
+		d.namespace, d.above, d.audience, d.rootFS, d.keeper, d.probe, d.space, d.mistakes, d.unknown,
+	} {
+		look()
+	}
+	for i := range d.caches {
+		if ctx.Err() != nil {
+			break
+		}
+		d.cacheOf(&d.caches[i])
+	}
+	return d.findings
+}
+
+// A doctor collects findings.
+type doctor struct {
+	*Install
+	cache    string // that is looked at
+	findings []Finding
+}
+
+func (d *doctor) find(level Level, check, path, hint, f string, args ...any) {
+	d.findings = append(d.findings, Finding{check, level, d.cache, path, fmt.Sprintf(f, args...), hint})
+}
+
+// namespace tells of an owner whom this user namespace does not show.
+func (d *doctor) namespace() {
+	if unmapped(d.owner.uid) {
+		d.find(Note, "namespace", d.Install.root, "refresh from outside of the namespace, or keep caches of your own: --cache-dir",
+			"its owner is not mapped in this user namespace: nobody here can refresh its caches, everybody can read them")
+	}
+}
+
+// above looks at the directories above the root: who can write one of them can
+// put another install in its place, and who cannot enter one cannot read.
+func (d *doctor) above() {
+	bad := false
+	for dir := filepath.Dir(d.Install.root); ; dir = filepath.Dir(dir) {
+		var st unix.Stat_t
+		if err := unix.Lstat(dir, &st); err == nil {
+			mode := uint32(st.Mode)
+			if mode&unix.S_IWOTH != 0 && mode&unix.S_ISVTX == 0 {
+				bad = true
+				d.find(Problem, "above", dir, "chmod o-w "+format.ShellQuote(dir),
+					"everyone can write %s (mode %04o), and so put another install in the place of this", format.Show(dir), mode&0o7777)
+			}
+			if mode&unix.S_IXOTH == 0 {
+				bad = true
+				d.find(Warning, "above", dir, "chmod o+x "+format.ShellQuote(dir)+", if all users are to read the caches",
+					"not everyone can enter %s (mode %04o): for the others every cache is missing", format.Show(dir), mode&0o7777)
+			}
+		}
+		if dir == "/" {
+			break
+		}
+	}
+	if !bad {
+		d.find(OK, "above", filepath.Dir(d.Install.root), "", "all users can reach the root, and none can replace it")
+	}
+}
+
+// audience says who can do what.
+func (d *doctor) audience() {
+	refreshes := fmt.Sprintf("uid %d and root refresh", d.owner.uid)
+	switch {
+	case d.owner.uid == 0:
+		refreshes = "root refreshes"
+	case unmapped(d.owner.uid):
+		refreshes = "its owner refreshes"
+	}
+	if d.owner.shared {
+		refreshes += fmt.Sprintf(", and so do the members of group %d", d.owner.gid)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(d.Install.root, &st); err != nil {
+		d.find(Problem, "audience", d.Install.root, "look at its owner and mode", "%v", err)
+		return
+	}
+	reads := "everyone reads"
+	switch mode := uint32(st.Mode); {
+	case mode&unix.S_IXOTH != 0:
+	case mode&unix.S_IXGRP != 0:
+		reads = fmt.Sprintf("group %d reads, others cannot enter it (mode %04o)", st.Gid, mode&0o7777)
+	default:
+		reads = fmt.Sprintf("nobody else can enter it (mode %04o)", mode&0o7777)
+	}
+	d.find(OK, "audience", d.Install.root, "", "%s; %s; you are uid %d", refreshes, reads, os.Geteuid())
+}
+
+// rootFS looks at the root's file system.
+func (d *doctor) rootFS() { d.fileSystem("the root", d.Install.root) }
+
+// fileSystem tells what a directory lies on.
+func (d *doctor) fileSystem(what, dir string) *fsStat {
+	fs, err := statFS(dir)
+	if err != nil {
+		d.find(Problem, "file-system", dir, "look at its owner and mode", "%s: %v", format.Show(dir), err)
+		return nil
+	}
+	switch {
+	case fs.network:
+		d.find(Warning, "file-system", dir, "refresh from one host; readers on the others are right within a minute",
+			"%s is on %s: other clients may see a publish up to 60 s later, and a lock may not keep their refreshers out", what, fs.name)
+	case fs.readOnly:
+		d.find(Note, "file-system", dir, "", "%s is on %s, read-only", what, fs.name)
+	default:
+		d.find(OK, "file-system", dir, "", "%s is on %s", what, fs.name)
+	}
+	return fs
+}
+
+// keeper looks at the cache_dir, or what there is of the way to it.
+func (d *doctor) keeper() {
+	dir := d.existing()
+	if dir != d.cacheDir {
+		d.find(Note, "cache-dir", d.cacheDir, "", "%s does not exist yet: the first refresh makes it", format.Show(d.cacheDir))
+	}
+	if err := d.owner.checkPath(d.Install.root, dir); err != nil {
+		d.find(Problem, "cache-dir", dir, trustHint(d.Install.root), "%v", err)
+	}
+	d.fileSystem("the cache_dir", dir)
+	if fs, err := statFS(dir); err == nil && fs.readOnly && d.internal && !d.image {
+		d.find(Warning, "cache-dir", dir, "keep the caches elsewhere: --cache-dir, or ship them with the image: --cache-dir "+format.ShellQuote(format.Join(d.Install.root, format.ImageCacheDir)),
+			"nobody can refresh: %s is read-only", format.Show(dir))
+	}
+}
+
+// existing returns the cache_dir, or the nearest directory above it that
+// exists.
+func (d *doctor) existing() string {
+	dir := d.cacheDir
+	for dir != "/" {
+		if _, err := os.Lstat(dir); err == nil {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return dir
+}
+
+// space compares what is free with what a refresh of all caches needs.
+func (d *doctor) space() {
+	dir := d.existing()
+	fs, err := statFS(dir)
+	if err != nil {
+		return
+	}
+	var need uint64
+	for i := range d.caches {
+		need += d.Status(d.caches[i].Name).Bytes
+	}
+	hint := "make room, or run gc --now, or keep the caches elsewhere: --cache-dir"
+	switch {
+	case fs.readOnly:
+	case fs.files > 0 && fs.freeFiles < 1000:
+		d.find(Warning, "space", dir, hint, "%s has %d inodes left", format.Show(dir), fs.freeFiles)
+	case fs.free < 2*need || fs.free < 1<<20:
+		d.find(Warning, "space", dir, hint, "%s has %d bytes free; what is published takes %d, and a refresh as many again", format.Show(dir), fs.free, need)
+	default:
+		d.find(OK, "space", dir, "", "%d MiB free, %d MiB published", fs.free>>20, need>>20)
+	}
+}
+
+func (d *doctor) mistakes() {
+	for _, m := range d.Mistakes() {
+		d.find(Problem, "configuration", m.File, m.Hint, "%v", m)
+	}
+	switch {
+	case d.Unconfigured():
+		d.find(Note, "configuration", "", "", "nothing is configured: there is one cache, the built-in table of files")
+	case len(d.Mistakes()) == 0:
+		d.find(OK, "configuration", "", "", "%s in %s", counted(len(d.caches), "cache", "caches"), counted(len(d.sources), "file", "files"))
+	}
+}
+
+// unknown tells of what is in the cache_dir and belongs to no cache.
+func (d *doctor) unknown() {
+	entries, _ := os.ReadDir(d.cacheDir)
+	for _, e := range entries {
+		path := d.cacheDir + "/" + e.Name()
+		if !e.IsDir() || !format.ValidCacheName(e.Name()) {
+			d.find(Note, "leftovers", path, "", "%s is nothing of syscache's", format.Show(path))
+		}
+	}
+	names, _ := d.built()
+	for _, name := range names {
+		if c, _ := d.Install.cache(name); c != nil {
+			continue
+		}
+		path := d.cacheDir + "/" + name
+		r := &refresher{Install: d.Install, dir: path}
+		switch {
+		case d.foreign(name) != nil:
+			d.find(Note, "leftovers", path, "", "%s is a cache of another root", format.Show(path))
+		case r.readState().Program:
+			d.find(Note, "leftovers", path, "", "cache %s is declared by a program, not by the configuration", name)
+		case len(d.Mistakes()) == 0:
+			d.find(Note, "leftovers", path, "", "cache %s is not configured: a refresh marks it stale, and gc removes it a day later", name)
+		}
+	}
+}
+
+// clockTolerance is how far the clock of a file system may be from ours.
+const clockTolerance = 2 * time.Second
