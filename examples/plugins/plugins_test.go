@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 const (
@@ -307,7 +308,7 @@ func TestOthers(t *testing.T) {
 		t.Errorf("the other cache: %q, %v", text, err)
 	}
 	write(config, "[cache.plugins]\ninputs = [\"**\"]\n")
-	i.want(0, "post-install", 1, "", "plugins: cache plugins is declared twice...\n")
+	i.want(0, "post-install", 1, "", "plugins: cache plugins is declared twice: by this program and in "+config+"\nhint: this program builds the cache itself: remove it there\n")
 	i.want(reader, "which p07-run", 0, "p07\n", "")
 }
 
@@ -332,6 +333,7 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Process.Kill()
+	defer time.AfterFunc(time.Minute, func() { c.Process.Kill() }).Stop()
 	lines := bufio.NewScanner(stdout)
 	next := func(want string) {
 		t.Helper()

@@ -56,6 +56,10 @@ func (a *app) postInstall(ctx context.Context, hook bool) error {
 	case err == nil && !hook:
 		fmt.Fprintf(a.stderr, "plugins: %s: %d plugins\n", res.Outcome, res.Inputs)
 	}
+	var hinted *refresh.HintedError
+	if errors.As(err, &hinted) {
+		err = fmt.Errorf("%w\nhint: %s", err, hinted.Hint)
+	}
 	return err
 }
 
