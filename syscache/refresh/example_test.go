@@ -110,7 +110,7 @@ func ExampleInstall_Status() {
 	fmt.Println(errors.Is(s.Err, syscache.ErrStale), s.Rows, "rows for those who accept stale data")
 	fmt.Println(s.Err)
 	// Output:
-	// <nil> 2 rows, witness: 2 inputs in 1 directory
+	// <nil> 2 rows, witness: 2 files in 1 directory
 	// true 2 rows for those who accept stale data
 	// open titles: stale: input share/doc/intro.txt changed since the last refresh
 }

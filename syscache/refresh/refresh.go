@@ -46,6 +46,7 @@ type Result struct {
 	Outcome Outcome
 	Key     syscache.Key
 	Rows    uint64 // of a table
+	Files   int    // of the kind files
 	Inputs  int    // all that were found
 	// Changes are the differences from the inputs and recipe that readers had
 	// before; nil if what they had is not there any more, or not to be trusted.
@@ -374,6 +375,9 @@ func result(o Outcome, s *snapshot, g *generation, changes []hashing.Change) Res
 	res := Result{Outcome: o, Key: s.key, Inputs: len(s.manifest.Inputs), Changes: changes, Hashed: s.hashed, Rows: g.meta.Rows}
 	for _, out := range g.meta.Outputs {
 		res.Bytes += out.Size
+		if g.meta.Kind == format.KindFiles && out.Type != format.OutputDir {
+			res.Files++
+		}
 	}
 	return res
 }

@@ -153,7 +153,7 @@ func (in *Install) describeWitness(cache string) string {
 		return ""
 	case p.HasStats:
 		dirs, files := p.Stats.Counts()
-		return counted(files, "input", "inputs") + " in " + counted(dirs, "directory", "directories")
+		return counted(files, "file", "files") + " in " + counted(dirs, "directory", "directories")
 	case len(p.Witnesses) == 0:
 		return "none"
 	case len(p.Witnesses) == 1:
