@@ -41,8 +41,9 @@ type Install struct {
 // builtinCache is the one cache of a root that declares none.
 const builtinCache = "files"
 
-// ErrUnconfigured is the error of Load where the root is / and no cache is
-// declared: to derive something from all of it is too much to do unasked.
+// ErrUnconfigured is the error of Load where the root is /, no cache is
+// declared and none was: to derive something from all of it is too much to do
+// unasked.
 var ErrUnconfigured = errors.New("no cache is configured, and a table of all of / is not made unasked")
 
 // LoadOptions modify Load. The zero value is useful.
@@ -92,8 +93,6 @@ type Inputs struct {
 // nothing. A mistake in a file of it is no error: that file's caches are not
 // declared then, and Mistakes tells why. An error is that the root is not
 // there or everybody can write it, a mistake in o.Caches, or ErrUnconfigured.
-// With that the Install is returned too: there may be caches in it that were
-// declared before.
 //
 // As root, call BecomeOwner first.
 func Load(root string, o *LoadOptions) (*Install, error) {
@@ -128,7 +127,11 @@ func Load(root string, o *LoadOptions) (*Install, error) {
 	in.unconfigured = len(in.caches) == 0 && len(in.sources) == 0
 	switch {
 	case in.unconfigured && in.root == "/":
-		return in, ErrUnconfigured
+		// What was declared before can still be looked at, and removed.
+		if names, _ := in.built(); len(names) == 0 {
+			return nil, ErrUnconfigured
+		}
+		in.unconfigured = false
 	case in.unconfigured:
 		in.caches = []Cache{{Name: builtinCache, Inputs: []string{"**"}}}
 	}
