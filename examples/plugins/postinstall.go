@@ -48,7 +48,11 @@ func build(ctx context.Context, in refresh.Inputs, emit func(key, value []byte) 
 // postInstall brings the cache up to date. A hook never fails, or the package
 // manager would leave packages half installed, and says at most one line.
 func (a *app) postInstall(ctx context.Context, hook bool) error {
-	res, err := a.refresh(ctx)
+	warn := func(msg string) { fmt.Fprintln(a.stderr, "warning:", msg) }
+	if hook {
+		warn = nil
+	}
+	res, err := a.refresh(ctx, warn)
 	switch {
 	case err != nil && hook:
 		fmt.Fprintln(a.stderr, "plugins:", strings.ReplaceAll(err.Error(), "\n", "; "))
@@ -67,13 +71,13 @@ func (a *app) postInstall(ctx context.Context, hook bool) error {
 // administrator and other packages configured, and a mistake there is theirs;
 // InvalidateUndeclared and InvalidateAll, which a program might be tempted to
 // call, are about their caches.
-func (a *app) refresh(ctx context.Context) (refresh.Result, error) {
+func (a *app) refresh(ctx context.Context, warn func(string)) (refresh.Result, error) {
 	// Before Load, and before anything else is opened or started: as root, the
 	// whole process becomes the install's owner, for good.
 	if err := refresh.BecomeOwner(a.root); err != nil {
 		return refresh.Result{}, err
 	}
-	in, err := refresh.Load(a.root, &refresh.LoadOptions{Caches: []refresh.Cache{pluginsCache}})
+	in, err := refresh.Load(a.root, &refresh.LoadOptions{Caches: []refresh.Cache{pluginsCache}, Warn: warn})
 	if err != nil {
 		return refresh.Result{}, err
 	}
