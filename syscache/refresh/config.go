@@ -107,7 +107,7 @@ func (c *Cache) declared(setting string) string {
 // by a program.
 func (c *Cache) at(setting string) string {
 	if at := c.places[setting]; at.line > 0 {
-		return fmt.Sprintf("%s:%d:%d: ", c.file, at.line, at.col)
+		return fmt.Sprintf("%s:%d:%d: ", format.Show(c.file), at.line, at.col)
 	}
 	return ""
 }
