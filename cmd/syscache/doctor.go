@@ -32,7 +32,7 @@ The exit code is 1 if there is a problem.`,
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			in, err := a.loadAsOwner()
-			if err != nil {
+			if in == nil || err != nil && !errors.Is(err, refresh.ErrUnconfigured) {
 				return err
 			}
 			findings := append([]refresh.Finding{umaskFinding()}, in.Doctor(c.Context())...)

@@ -2,9 +2,12 @@ package refresh
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +42,10 @@ const (
 // clock on a file there.
 func (in *Install) Doctor(ctx context.Context) []Finding {
 	d := &doctor{Install: in}
+	var st unix.Stat_t
+	if err := unix.Stat(in.root, &st); err == nil {
+		d.rootMode = uint32(st.Mode)
+	}
 	for _, look := range []func(){
 		d.namespace, d.above, d.audience, d.rootFS, d.keeper, d.probe, d.space, d.mistakes, d.unknown,
 	} {
@@ -56,6 +63,7 @@ func (in *Install) Doctor(ctx context.Context) []Finding {
 // A doctor collects findings.
 type doctor struct {
 	*Install
+	rootMode uint32
 	cache    string // that is looked at
 	findings []Finding
 }
@@ -79,17 +87,7 @@ func (d *doctor) above() {
 	for dir := filepath.Dir(d.Install.root); ; dir = filepath.Dir(dir) {
 		var st unix.Stat_t
 		if err := unix.Lstat(dir, &st); err == nil {
-			mode := uint32(st.Mode)
-			if mode&unix.S_IWOTH != 0 && mode&unix.S_ISVTX == 0 {
-				bad = true
-				d.find(Problem, "above", dir, "chmod o-w "+format.ShellQuote(dir),
-					"everyone can write %s (mode %04o), and so put another install in the place of this", format.Show(dir), mode&0o7777)
-			}
-			if mode&unix.S_IXOTH == 0 {
-				bad = true
-				d.find(Warning, "above", dir, "chmod o+x "+format.ShellQuote(dir)+", if all users are to read the caches",
-					"not everyone can enter %s (mode %04o): for the others every cache is missing", format.Show(dir), mode&0o7777)
-			}
+			bad = !d.aboveOne(dir, st) || bad
 		}
 		if dir == "/" {
 			break
@@ -97,6 +95,61 @@ func (d *doctor) above() {
 	}
 	if !bad {
 		d.find(OK, "above", filepath.Dir(d.Install.root), "", "all users can reach the root, and none can replace it")
+	}
+}
+
+// aboveOne looks at one of them, and says whether it is as it should be.
+func (d *doctor) aboveOne(dir string, st unix.Stat_t) bool {
+	good := true
+	mode := uint32(st.Mode)
+	if mode&unix.S_ISVTX != 0 { // others can add to it, but not replace
+		st.Mode &^= unix.S_IWOTH | unix.S_IWGRP
+	}
+	if unmapped(st.Uid) { // root, most likely: nobody here can be sure
+		st.Uid = 0
+	}
+	if err := d.owner.check(&st, unix.S_IFDIR, format.Show(dir)); err != nil {
+		good = false
+		level := Problem
+		// As /usr/local is, where its group may write it: those are meant to.
+		if st.Mode &^= unix.S_IWGRP; d.owner.check(&st, unix.S_IFDIR, dir) == nil {
+			level = Warning
+		}
+		d.find(level, "above", dir, trustHint(d.Install.root), "%v: who can write it can put another install in the place of this", err)
+	}
+	if mode&unix.S_IXOTH == 0 {
+		good = false
+		d.find(Warning, "above", dir, "chmod o+x "+format.ShellQuote(dir)+", if all users are to read the caches",
+			"not everyone can enter %s (mode %04o): for the others every cache is missing", format.Show(dir), mode&0o7777)
+	}
+	return good
+}
+
+// lets says whether mode lets all those read (bit 4) or enter (bit 1) whom the
+// root lets in. Where it keeps users out, they are not meant to.
+func (d *doctor) lets(st *unix.Stat_t, bit uint32) bool {
+	mode := uint32(st.Mode)
+	switch {
+	case mode&bit != 0 || d.rootMode&0o011 == 0:
+		return true
+	case d.rootMode&0o001 == 0:
+		return mode&(bit<<3) != 0 && st.Gid == d.owner.gid
+	}
+	return false
+}
+
+// closed tells of each directory below from, down to dir, that keeps out whom
+// the root lets in: its owner, as whom refreshers and root look, notices nothing.
+func (d *doctor) closed(check, from, dir, loses string) {
+	for path := range way(from, dir) {
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			return
+		}
+		if uint32(st.Mode)&unix.S_IFMT == unix.S_IFDIR && !d.lets(&st, 1) {
+			d.find(Problem, check, path, "chmod a+x "+format.ShellQuote(path),
+				"not everyone can enter %s (mode %04o): the others %s", format.Show(path), uint32(st.Mode)&0o7777, loses)
+		}
 	}
 }
 
@@ -112,16 +165,11 @@ func (d *doctor) audience() {
 	if d.owner.shared {
 		refreshes += fmt.Sprintf(", and so do the members of group %d", d.owner.gid)
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(d.Install.root, &st); err != nil {
-		d.find(Problem, "audience", d.Install.root, "look at its owner and mode", "%v", err)
-		return
-	}
-	reads := "everyone reads"
-	switch mode := uint32(st.Mode); {
+	reads := "everyone can read"
+	switch mode := d.rootMode; {
 	case mode&unix.S_IXOTH != 0:
 	case mode&unix.S_IXGRP != 0:
-		reads = fmt.Sprintf("group %d reads, others cannot enter it (mode %04o)", st.Gid, mode&0o7777)
+		reads = fmt.Sprintf("group %d can read, others cannot enter it (mode %04o)", d.owner.gid, mode&0o7777)
 	default:
 		reads = fmt.Sprintf("nobody else can enter it (mode %04o)", mode&0o7777)
 	}
@@ -132,35 +180,47 @@ func (d *doctor) audience() {
 func (d *doctor) rootFS() { d.fileSystem("the root", d.Install.root) }
 
 // fileSystem tells what a directory lies on.
-func (d *doctor) fileSystem(what, dir string) *fsStat {
-	fs, err := statFS(dir)
+func (d *doctor) fileSystem(what, dir string) {
+	on, err := statFS(dir)
 	if err != nil {
 		d.find(Problem, "file-system", dir, "look at its owner and mode", "%s: %v", format.Show(dir), err)
-		return nil
+		return
+	}
+	name := on.name
+	if device(dir) != device(d.Install.root) {
+		name += ", another than the root's"
 	}
 	switch {
-	case fs.network:
+	case on.network:
 		d.find(Warning, "file-system", dir, "refresh from one host; readers on the others are right within a minute",
-			"%s is on %s: other clients may see a publish up to 60 s later, and a lock may not keep their refreshers out", what, fs.name)
-	case fs.readOnly:
-		d.find(Note, "file-system", dir, "", "%s is on %s, read-only", what, fs.name)
+			"%s is on %s: other clients may see a publish up to 60 s later, and a lock, as where it is mounted with local_lock, may not keep their refreshers out", what, name)
+	case on.readOnly:
+		d.find(Note, "file-system", dir, "", "%s is on %s, read-only", what, name)
 	default:
-		d.find(OK, "file-system", dir, "", "%s is on %s", what, fs.name)
+		d.find(OK, "file-system", dir, "", "%s is on %s", what, name)
 	}
-	return fs
+}
+
+func device(path string) uint64 {
+	var st unix.Stat_t
+	unix.Stat(path, &st) // 0 for what is not there is as good as any
+	return uint64(st.Dev)
 }
 
 // keeper looks at the cache_dir, or what there is of the way to it.
 func (d *doctor) keeper() {
 	dir := d.existing()
-	if dir != d.cacheDir {
+	if _, err := os.Lstat(d.cacheDir); errors.Is(err, fs.ErrNotExist) {
 		d.find(Note, "cache-dir", d.cacheDir, "", "%s does not exist yet: the first refresh makes it", format.Show(d.cacheDir))
 	}
 	if err := d.owner.checkPath(d.Install.root, dir); err != nil {
 		d.find(Problem, "cache-dir", dir, trustHint(d.Install.root), "%v", err)
 	}
+	if !d.owner.private {
+		d.closed("cache-dir", d.Install.root, dir, "find no cache")
+	}
 	d.fileSystem("the cache_dir", dir)
-	if fs, err := statFS(dir); err == nil && fs.readOnly && d.internal && !d.image {
+	if on, err := statFS(dir); err == nil && on.readOnly && d.internal && !d.image {
 		d.find(Warning, "cache-dir", dir, "keep the caches elsewhere: --cache-dir, or ship them with the image: --cache-dir "+format.ShellQuote(format.Join(d.Install.root, format.ImageCacheDir)),
 			"nobody can refresh: %s is read-only", format.Show(dir))
 	}
@@ -182,31 +242,39 @@ func (d *doctor) existing() string {
 // space compares what is free with what a refresh of all caches needs.
 func (d *doctor) space() {
 	dir := d.existing()
-	fs, err := statFS(dir)
+	on, err := statFS(dir)
 	if err != nil {
 		return
 	}
-	var need uint64
+	var bytes, files uint64
 	for i := range d.caches {
-		need += d.Status(d.caches[i].Name).Bytes
+		s := d.Status(d.caches[i].Name)
+		bytes += s.Bytes
+		files += uint64(s.Files)
 	}
 	hint := "make room, or run gc --now, or keep the caches elsewhere: --cache-dir"
 	switch {
-	case fs.readOnly:
-	case fs.files > 0 && fs.freeFiles < 1000:
-		d.find(Warning, "space", dir, hint, "%s has %d inodes left", format.Show(dir), fs.freeFiles)
-	case fs.free < 2*need || fs.free < 1<<20:
-		d.find(Warning, "space", dir, hint, "%s has %d bytes free; what is published takes %d, and a refresh as many again", format.Show(dir), fs.free, need)
+	case on.readOnly:
+	case on.files > 0 && on.freeFiles < max(2*files, 1000):
+		d.find(Warning, "space", dir, hint, "%s has %d inodes left; what is published takes %d, and a refresh as many again", format.Show(dir), on.freeFiles, files)
+	case on.free < max(2*bytes, 1<<20):
+		d.find(Warning, "space", dir, hint, "%s has %d bytes free; what is published takes %d, and a refresh as many again", format.Show(dir), on.free, bytes)
 	default:
-		d.find(OK, "space", dir, "", "%d MiB free, %d MiB published", fs.free>>20, need>>20)
+		d.find(OK, "space", dir, "", "%d MiB free, %d MiB published", on.free>>20, bytes>>20)
 	}
 }
 
 func (d *doctor) mistakes() {
 	for _, m := range d.Mistakes() {
+		if unix.Access(m.File, unix.R_OK) == unix.EACCES && os.Geteuid() != int(d.owner.uid) {
+			d.find(Note, "configuration", m.File, "", "you may not read %s: who refreshes may", format.Show(m.File))
+			continue
+		}
 		d.find(Problem, "configuration", m.File, m.Hint, "%v", m)
 	}
 	switch {
+	case d.Unconfigured() && d.Install.root == "/":
+		d.find(Note, "configuration", "", "declare one in /etc/syscache.toml (init proposes one), or name the install's directory with --root", "%v", ErrUnconfigured)
 	case d.Unconfigured():
 		d.find(Note, "configuration", "", "", "nothing is configured: there is one cache, the built-in table of files")
 	case len(d.Mistakes()) == 0:
@@ -219,8 +287,11 @@ func (d *doctor) unknown() {
 	entries, _ := os.ReadDir(d.cacheDir)
 	for _, e := range entries {
 		path := d.cacheDir + "/" + e.Name()
-		if !e.IsDir() || !format.ValidCacheName(e.Name()) {
-			d.find(Note, "leftovers", path, "", "%s is nothing of syscache's", format.Show(path))
+		switch {
+		case strings.HasPrefix(e.Name(), format.ScratchPrefix):
+			d.find(Note, "leftovers", path, "remove it", "%s is of a doctor that was killed, or is at work", format.Show(path))
+		case !e.IsDir() || !format.ValidCacheName(e.Name()):
+			d.strange(path)
 		}
 	}
 	names, _ := d.built()

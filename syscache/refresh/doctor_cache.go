@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,6 +25,7 @@ func (d *doctor) cacheOf(c *Cache) {
 	d.cache = c.Name
 	defer func() { d.cache = "" }()
 	d.state(c)
+	d.shut(c)
 	d.litter(c)
 	if c.Witness == nil {
 		d.inputsWitness(c)
@@ -44,7 +46,10 @@ func (d *doctor) cacheOf(c *Cache) {
 func (d *doctor) state(c *Cache) {
 	s := d.Status(c.Name)
 	var e *syscache.Error
+	foreign := d.foreign(c.Name)
 	switch {
+	case foreign != nil:
+		d.find(Problem, "state", d.cacheDir+"/"+c.Name, "two roots that share a cache_dir name their caches differently", "%v", foreign)
 	case s.Err == nil:
 		d.find(OK, "state", "", "", "fresh: generation %s", s.Generation.Short())
 	case !errors.As(s.Err, &e):
@@ -59,6 +64,35 @@ func (d *doctor) state(c *Cache) {
 	}
 }
 
+// shut tells of what of the published generation not all can read.
+func (d *doctor) shut(c *Cache) {
+	p, found := d.published(c.Name)
+	if p == nil || d.owner.private {
+		return
+	}
+	files := []string{found}
+	dir, err := d.generationDir(c.Name, p.Key)
+	if err != nil { // as far as we may go
+		dir = d.cacheDir + "/" + c.Name + "/" + format.Generation(syscache.Key(p.Key).String())
+	}
+	from := d.cacheDir
+	if !strings.HasPrefix(dir, from+"/") {
+		from = d.Install.root // an image's, which nobody has looked at yet
+	}
+	if p.Kind == format.KindFiles {
+		d.closed("state", from, dir+"/"+format.Files, "miss")
+	} else {
+		d.closed("state", from, dir, "miss")
+		files = append(files, dir+"/"+format.Table)
+	}
+	for _, path := range files {
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err == nil && !d.lets(&st, 4) {
+			d.find(Problem, "state", path, "refresh --force "+c.Name, "not everyone can read %s (mode %04o): the others miss", format.Show(path), uint32(st.Mode)&0o7777)
+		}
+	}
+}
+
 func orRefresh(hint string) string {
 	if hint == "" {
 		return "refresh again"
@@ -66,33 +100,98 @@ func orRefresh(hint string) string {
 	return hint
 }
 
-// litter tells of what a refresher left, unless one is at work.
+// litter tells of what a refresher left, unless one is at work, and of what is
+// no refresher's.
 func (d *doctor) litter(c *Cache) {
 	dir := d.cacheDir + "/" + c.Name
-	n := 0
-	for _, place := range []struct{ dir, prefix string }{
-		{dir, format.TokenPrefix}, {dir, format.ScratchPrefix}, {dir + "/" + format.Generations, format.ScratchPrefix},
-	} {
-		names, _ := namesWith(place.dir, place.prefix)
-		n += len(names)
-	}
-	if n > 0 {
-		var held *lock.HeldError
-		l, err := lock.Acquire(context.Background(), dir+"/"+format.Lock, &lock.Options{Mode: d.owner.lockMode()})
-		if err == nil {
-			l.Release()
-		}
-		if errors.As(err, &held) {
-			d.find(Note, "leftovers", dir, "", "it is being refreshed")
-		} else {
-			d.find(Note, "leftovers", dir, "the next refresh removes it, and so does gc", "a refresh was killed: %s", counted(n, "leftover", "leftovers"))
+	left, retired := 0, 0
+	for _, name := range namesIn(dir) {
+		switch {
+		case strings.HasPrefix(name, format.TokenPrefix), strings.HasPrefix(name, format.ScratchPrefix):
+			left++
+		case !slices.Contains(ownNames, name):
+			d.strange(dir + "/" + name)
+		case name == format.Lock:
+			d.lockFile(dir + "/" + name)
 		}
 	}
-	entries, _ := os.ReadDir(dir + "/" + format.Generations)
-	retired := len(slices.DeleteFunc(entries, func(e os.DirEntry) bool { _, err := syscache.ParseKey(e.Name()); return err != nil })) - 1
+	p, _ := d.published(c.Name)
+	for _, name := range namesIn(dir + "/" + format.Generations) {
+		key, err := syscache.ParseKey(name)
+		switch {
+		case strings.HasPrefix(name, format.ScratchPrefix):
+			left++
+		case err != nil:
+			d.strange(dir + "/" + format.Generations + "/" + name)
+		case p == nil || key != p.Key:
+			retired++
+		}
+	}
+	if left > 0 {
+		d.left(dir, left)
+	}
 	if retired > 0 {
 		d.find(Note, "leftovers", dir, "", "%s that readers are no longer led to, kept for %v", counted(retired, "generation", "generations"), keepOf(c))
 	}
+}
+
+// ownNames are the names in a cache's directory that stay.
+var ownNames = []string{format.Lock, format.Current, format.Stale, format.Inventory, format.State, format.Generations, format.Latest}
+
+// namesIn returns the names in a directory, sorted; none where we may not look.
+func namesIn(dir string) []string {
+	names, _ := namesWith(dir, "")
+	slices.Sort(names)
+	return names
+}
+
+func (d *doctor) strange(path string) {
+	d.find(Note, "leftovers", path, "", "%s is nothing of syscache's", format.Show(path))
+}
+
+// left tells of n names that a refresher made and nobody has removed yet.
+func (d *doctor) left(dir string, n int) {
+	switch held, err := d.held(dir + "/" + format.Lock); {
+	case err != nil:
+		d.find(Note, "leftovers", dir, "", "a refresh is at work or was killed, which only its owner can tell: %s", counted(n, "leftover", "leftovers"))
+	case held:
+		d.find(Note, "leftovers", dir, "", "it is being refreshed")
+	default:
+		d.find(Note, "leftovers", dir, "the next refresh removes it, and so does gc", "a refresh was killed: %s", counted(n, "leftover", "leftovers"))
+	}
+}
+
+// lockFile looks at what refreshers lock.
+func (d *doctor) lockFile(path string) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return
+	}
+	mode := uint32(st.Mode)
+	switch {
+	case mode&unix.S_IFMT != unix.S_IFREG:
+		d.find(Problem, "locking", path, "remove it", "no refresh can lock %s: it is not a regular file", format.Show(path))
+	case mode&0o006 != 0:
+		d.find(Warning, "locking", path, "chmod o= "+format.ShellQuote(path)+"; the next refresh by its owner does", "everyone can open %s (mode %04o), and so keep all refreshers out", format.Show(path), mode&0o7777)
+	}
+}
+
+// held says whether somebody holds a lock. It neither makes the file nor
+// changes its mode.
+func (d *doctor) held(path string) (bool, error) {
+	fi, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	l, err := lock.Acquire(context.Background(), path, &lock.Options{Mode: fi.Mode()})
+	if errors.As(err, new(*lock.HeldError)) {
+		return true, nil
+	} else if err != nil {
+		return false, err
+	}
+	return false, l.Release()
 }
 
 func keepOf(c *Cache) time.Duration {
@@ -107,7 +206,7 @@ const manyStats = 20_000
 
 // inputsWitness looks at what a reader checks where all inputs are witnesses.
 func (d *doctor) inputsWitness(c *Cache) {
-	p := d.published(c.Name)
+	p, _ := d.published(c.Name)
 	if p == nil || !p.HasStats {
 		return
 	}
@@ -133,17 +232,19 @@ func (d *doctor) inputsWitness(c *Cache) {
 	}
 }
 
-// published returns the pointer that readers find first, nil if there is none.
-func (d *doctor) published(cache string) *format.Pointer {
+// published returns the pointer that readers find first, and its path; nil if
+// there is none.
+func (d *doctor) published(cache string) (*format.Pointer, string) {
 	for _, dir := range d.readDirs() {
 		for _, name := range []string{format.Current, format.Stale} {
-			if b, err := d.owner.readPublished(dir + "/" + cache + "/" + name); err == nil {
+			path := dir + "/" + cache + "/" + name
+			if b, err := d.owner.readPublished(path); err == nil {
 				p, _ := format.DecodePointer(b)
-				return p
+				return p, path
 			}
 		}
 	}
-	return nil
+	return nil, ""
 }
 
 // rewritten are files of package managers and of git that change after, or
@@ -173,19 +274,20 @@ func (d *doctor) witness(c *Cache, w string) {
 		d.find(Problem, "witness", w, "name it by its real path", "%v", err)
 		return
 	}
-	d.reachable(w)
 	full := format.Join(d.Install.root, w)
+	d.closed("witness", d.Install.root, filepath.Dir(full), "miss, for they cannot check witness "+format.Show(w))
 	fi, err := os.Lstat(full)
 	if err != nil {
 		d.find(Warning, "witness", w, "correct it, unless it is to come", "witness %s does not exist: all that readers notice is that it appears", format.Show(w))
 		return
 	}
-	if p := d.published(c.Name); p != nil && !d.image && slices.ContainsFunc(p.Witnesses, func(x format.Witness) bool {
+	if p, _ := d.published(c.Name); p != nil && !d.image && slices.ContainsFunc(p.Witnesses, func(x format.Witness) bool {
 		return x.Path == w && x.Type != format.WitnessAbsent && x.Identity == [format.IdentitySize]byte{}
 	}) {
 		d.find(Warning, "times", w, "look at the clock, touch it, and refresh",
 			"the times of witness %s certified nothing at the last refresh (0, or in the future): each reader reads all of it", format.Show(w))
 	}
+	d.readable(w, full, fi.IsDir())
 	switch {
 	case fi.Mode()&os.ModeSymlink != 0:
 		d.find(Note, "witness", w, "", "witness %s is a symbolic link: it shows a change of where it leads, not of what is there", format.Show(w))
@@ -198,14 +300,21 @@ func (d *doctor) witness(c *Cache, w string) {
 	}
 }
 
-// reachable tells of a directory above a witness that keeps readers out.
-func (d *doctor) reachable(w string) {
-	for dir := filepath.Dir(w); dir != "."; dir = filepath.Dir(dir) {
-		fi, err := os.Lstat(format.Join(d.Install.root, dir))
-		if err == nil && fi.IsDir() && fi.Mode()&unix.S_IXOTH == 0 {
-			d.find(Problem, "witness", dir, "chmod o+x "+format.ShellQuote(format.Join(d.Install.root, dir))+", or name another witness",
-				"not everyone can enter %s (mode %04o): the others miss, for they cannot check witness %s", format.Show(dir), fi.Mode().Perm(), format.Show(w))
-		}
+// readable tells of a witness that not all can read: a directory is always
+// read, a file only where its identity does not serve.
+func (d *doctor) readable(w, full string, dir bool) {
+	var st unix.Stat_t
+	if err := unix.Lstat(full, &st); err != nil || d.lets(&st, 4) && (!dir || d.lets(&st, 1)) {
+		return
+	}
+	mode, hint := uint32(st.Mode)&0o7777, "chmod a+rX "+format.ShellQuote(full)+", or name another witness"
+	switch {
+	case dir:
+		d.find(Problem, "witness", w, hint, "not everyone can list witness %s (mode %04o): the others miss", format.Show(w), mode)
+	case d.image:
+		d.find(Problem, "witness", w, hint, "not everyone can read witness %s (mode %04o): the others miss, for in an image its contents are compared", format.Show(w), mode)
+	default:
+		d.find(Note, "witness", w, hint, "not everyone can read witness %s (mode %04o): the others miss where its times moved", format.Show(w), mode)
 	}
 }
 
@@ -223,7 +332,27 @@ func (d *doctor) cost(c *Cache) {
 	}
 	times = times[1:] // the first warms up
 	slices.Sort(times)
-	d.find(OK, "cost", "", "", "to open it takes a reader %v; its witness: %s", times[len(times)/2].Round(time.Microsecond/10), d.describeWitness(c.Name))
+	d.find(OK, "cost", "", "", "to open it takes a reader %.1f µs; its witness: %s (%s)",
+		float64(times[len(times)/2])/float64(time.Microsecond), d.describeWitness(c.Name), counted(d.stats(c.Name), "stat", "stats"))
+}
+
+// stats counts what a reader looks at to check the witnesses.
+func (d *doctor) stats(cache string) int {
+	p, _ := d.published(cache)
+	if p == nil {
+		return 0
+	}
+	n := len(p.Witnesses)
+	for _, w := range p.Witnesses {
+		if w.Type == format.WitnessDir {
+			n += len(namesIn(format.Join(d.Install.root, w.Path)))
+		}
+	}
+	if p.HasStats {
+		dirs, files := p.Stats.Counts()
+		n += dirs + files
+	}
+	return n
 }
 
 // builder looks at the command that builds.
@@ -232,13 +361,16 @@ func (d *doctor) builder(c *Cache) {
 	bad := func(hint, f string, args ...any) {
 		d.find(Problem, "builder", command, hint, "%s", c.at("build")+fmt.Sprintf(f, args...))
 	}
-	fi, err := os.Stat(command)
-	switch {
-	case err != nil:
-		bad("install it, or correct build", "%s: %v", format.Show(command), errors.Unwrap(err))
+	var st unix.Stat_t
+	switch err := unix.Stat(command, &st); {
+	case err == unix.EACCES && os.Geteuid() != int(d.owner.uid):
+		d.find(Note, "builder", command, "", "you may not look at %s: who refreshes may", format.Show(command))
 		return
-	case !fi.Mode().IsRegular() || fi.Mode()&0o111 == 0:
-		bad("chmod +x "+format.ShellQuote(command), "%s is not an executable file (mode %v)", format.Show(command), fi.Mode())
+	case err != nil:
+		bad("install it, or correct build", "%s: %v", format.Show(command), err)
+		return
+	case !d.executable(&st):
+		bad("correct build, or chmod +x "+format.ShellQuote(command), "%s is not a file that the owner of the install can execute (uid %d, mode %04o)", format.Show(command), st.Uid, uint32(st.Mode)&0o7777)
 		return
 	}
 	r := &refresher{Install: d.Install, c: c}
@@ -247,8 +379,12 @@ func (d *doctor) builder(c *Cache) {
 	}
 	if interpreter, err := interpreterOf(command); err != nil {
 		bad("begin it with a line such as #!/bin/sh", "%s: %v", format.Show(command), err)
-	} else if _, err := os.Stat(interpreter); interpreter != "" && err != nil {
-		bad("install that, or correct the first line of the script", "%s is run by %s: %v", format.Show(command), format.Show(interpreter), errors.Unwrap(err))
+	} else if interpreter != "" {
+		if err := unix.Stat(format.Join(d.Install.root, interpreter), &st); err == nil && !d.executable(&st) {
+			bad("correct the first line of the script", "%s is run by %s, which cannot be executed", format.Show(command), format.Show(interpreter))
+		} else if err != nil {
+			bad("install that, or correct the first line of the script", "%s is run by %s: %v", format.Show(command), format.Show(interpreter), err)
+		}
 	}
 	named := slices.ContainsFunc(c.Recipe, func(p string) bool {
 		ok, _ := doublestar.Match(p, c.Command[0])
@@ -259,7 +395,25 @@ func (d *doctor) builder(c *Cache) {
 	}
 }
 
-// interpreterOf returns what runs a script, "" for a program.
+// executable says whether st is that of a file which the install's owner, as
+// whom builders run, may execute.
+func (d *doctor) executable(st *unix.Stat_t) bool {
+	mode := uint32(st.Mode)
+	switch {
+	case mode&unix.S_IFMT != unix.S_IFREG:
+		return false
+	case d.owner.uid == 0, unmapped(d.owner.uid):
+		return mode&0o111 != 0
+	case st.Uid == d.owner.uid:
+		return mode&0o100 != 0
+	case st.Gid == d.owner.gid:
+		return mode&0o010 != 0
+	}
+	return mode&0o001 != 0
+}
+
+// interpreterOf returns what runs a script, "" for a program. The kernel takes
+// all up to a space, a tab or the end of the line: a carriage return too.
 func interpreterOf(command string) (string, error) {
 	f, err := os.OpenFile(command, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -269,7 +423,7 @@ func interpreterOf(command string) (string, error) {
 	first, _ := bufio.NewReader(f).Peek(256)
 	if script, ok := strings.CutPrefix(string(first), "#!"); ok {
 		line, _, _ := strings.Cut(script, "\n")
-		if words := strings.Fields(line); len(words) > 0 {
+		if words := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' }); len(words) > 0 {
 			return words[0], nil
 		}
 	}

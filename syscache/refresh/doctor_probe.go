@@ -3,6 +3,8 @@ package refresh
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -12,11 +14,20 @@ import (
 	"github.com/syscache/syscache/lock"
 )
 
-// probe tries locks and the clock on a file of our own in the cache_dir.
+// probe tries locks and the clock on a file of our own in the cache_dir, unless
+// others could have it made elsewhere.
 func (d *doctor) probe() {
 	path := d.cacheDir + "/" + randomName(format.ScratchPrefix)
-	if unix.Access(d.cacheDir, unix.W_OK) != nil {
-		d.find(Note, "locking", d.cacheDir, "", "you may not write the cache_dir: locks and clock were not tried")
+	var why error
+	if why = d.owner.checkPath(d.Install.root, d.cacheDir); why == nil {
+		if err := unix.Access(d.cacheDir, unix.W_OK|unix.X_OK); err != nil {
+			why = fmt.Errorf("you may not write the cache_dir: %w", err)
+		}
+	}
+	if errors.Is(why, fs.ErrNotExist) {
+		return // as has been said
+	} else if why != nil {
+		d.find(Note, "locking", d.cacheDir, "", "locks and clock were not tried: %v", why)
 		return
 	}
 	broken := ""

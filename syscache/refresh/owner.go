@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -159,16 +160,7 @@ func (r *refresher) checkCommand() error {
 // Above dir a sticky one will do: others can add to it, but not replace. The
 // error wraps fs.ErrNotExist at the first that does not exist.
 func (o *ownership) checkPath(from, dir string) error {
-	rel, err := filepath.Rel(from, dir)
-	if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
-		from, rel = "/", strings.TrimPrefix(dir, "/")
-	}
-	path := from
-	for name := range strings.SplitSeq(rel, "/") {
-		if name == "." || name == "" {
-			continue
-		}
-		path = filepath.Join(path, name)
+	for path := range way(from, dir) {
 		var st unix.Stat_t
 		if err := unix.Lstat(path, &st); err != nil {
 			return &fs.PathError{Op: "stat", Path: path, Err: err}
@@ -181,6 +173,26 @@ func (o *ownership) checkPath(from, dir string) error {
 		}
 	}
 	return nil
+}
+
+// way yields every directory below from, down to dir, or, where dir is not
+// below from, every one below /.
+func way(from, dir string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		rel, err := filepath.Rel(from, dir)
+		if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
+			from, rel = "/", strings.TrimPrefix(dir, "/")
+		}
+		path := from
+		for name := range strings.SplitSeq(rel, "/") {
+			if name == "." || name == "" {
+				continue
+			}
+			if path = filepath.Join(path, name); !yield(path) {
+				return
+			}
+		}
+	}
 }
 
 // The modes of what is published and of what only refreshers use.
