@@ -92,7 +92,8 @@ type Inputs struct {
 // Load reads and vets the configuration of the install at root. It changes
 // nothing. A mistake in a file of it is no error: that file's caches are not
 // declared then, and Mistakes tells why. An error is that the root is not
-// there or everybody can write it, a mistake in o.Caches, or ErrUnconfigured.
+// there or everybody can write it, a mistake in o.Caches, or ErrUnconfigured:
+// with that the Install is returned all the same.
 //
 // As root, call BecomeOwner first.
 func Load(root string, o *LoadOptions) (*Install, error) {
@@ -129,7 +130,7 @@ func Load(root string, o *LoadOptions) (*Install, error) {
 	case in.unconfigured && in.root == "/":
 		// What was declared before can still be looked at, and removed.
 		if names, _ := in.built(); len(names) == 0 {
-			return nil, ErrUnconfigured
+			return in, ErrUnconfigured
 		}
 		in.unconfigured = false
 	case in.unconfigured:
