@@ -18,7 +18,7 @@ type refreshResult struct {
 	Cache   string         `json:"cache"`
 	Outcome string         `json:"outcome"` // unchanged, recertified, built, failed
 	Key     string         `json:"key,omitempty"`
-	Rows    uint64         `json:"rows"`
+	Rows    int            `json:"rows"`
 	Files   int            `json:"files,omitempty"`
 	Inputs  int            `json:"inputs"`
 	Hashed  int            `json:"hashed"`
@@ -54,7 +54,7 @@ func refreshJSON(name string, res *refresh.Result, err error) refreshResult {
 func summary(res *refresh.Result) string {
 	parts := describeChanges(res)
 	if res.Rows > 0 {
-		parts = append(parts, count(int(res.Rows), "row"))
+		parts = append(parts, count(res.Rows, "row"))
 	}
 	if res.Files > 0 {
 		parts = append(parts, count(res.Files, "file"))

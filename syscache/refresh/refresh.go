@@ -45,7 +45,7 @@ type Result struct {
 	Cache   string
 	Outcome Outcome
 	Key     syscache.Key
-	Rows    uint64 // of a table
+	Rows    int    // of a table
 	Files   int    // of the kind files
 	Inputs  int    // all that were found
 	// Changes are the differences from the inputs and recipe that readers had
@@ -372,7 +372,7 @@ func (r *refresher) changes(before *published, s *snapshot) []hashing.Change {
 }
 
 func result(o Outcome, s *snapshot, g *generation, changes []hashing.Change) Result {
-	res := Result{Outcome: o, Key: s.key, Inputs: len(s.manifest.Inputs), Changes: changes, Hashed: s.hashed, Rows: g.meta.Rows}
+	res := Result{Outcome: o, Key: s.key, Inputs: len(s.manifest.Inputs), Changes: changes, Hashed: s.hashed, Rows: int(g.meta.Rows)}
 	for _, out := range g.meta.Outputs {
 		res.Bytes += out.Size
 		if g.meta.Kind == format.KindFiles && out.Type != format.OutputDir {
