@@ -45,9 +45,9 @@ type Result struct {
 	Cache   string
 	Outcome Outcome
 	Key     syscache.Key
-	Rows    int    // of a table
-	Files   int    // of the kind files
-	Inputs  int    // all that were found
+	Rows    int // of a table
+	Files   int // of the kind files
+	Inputs  int // all that were found
 	// Changes are the differences from the inputs and recipe that readers had
 	// before; nil if what they had is not there any more, or not to be trusted.
 	Changes  []hashing.Change
