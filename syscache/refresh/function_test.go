@@ -123,20 +123,18 @@ func TestEmit(t *testing.T) {
 // TestEmitRefused: a row that is not taken fails the build, whether or not the
 // function looks at emit's error.
 func TestEmitRefused(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	for name, tc := range map[string]struct {
-		build func(emit emitFunc)
+		build func(emit emitFunc, cancel func())
 		files bool
 		want  string
 	}{
-		"a long key": {func(emit emitFunc) {
+		"a long key": {func(emit emitFunc, cancel func()) {
 			emit([]byte("k"), nil)
 			emit(make([]byte, 1<<20), nil)
 			emit([]byte("l"), nil)
 		}, false, "build c: row 2: the key is 1048576 bytes long"},
-		"a row for files": {func(emit emitFunc) { emit([]byte("k"), nil) }, true, "build c: it emitted a row"},
-		"interrupted": {func(emit emitFunc) {
+		"a row for files": {func(emit emitFunc, cancel func()) { emit([]byte("k"), nil) }, true, "build c: it emitted a row"},
+		"interrupted": {func(emit emitFunc, cancel func()) {
 			cancel()
 			if err := emit([]byte("k"), nil); !errors.Is(err, context.Canceled) {
 				t.Errorf("emit after it was interrupted: %v", err)
@@ -144,11 +142,13 @@ func TestEmitRefused(t *testing.T) {
 		}, false, "refresh c: interrupted"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
 			root := newRoot(t)
 			v := "old"
 			refreshed(t, load(t, root, value(&v)))
 			in := load(t, root, Cache{Witness: []string{}, BuildVersion: "2", Files: tc.files, Build: func(_ context.Context, _ Inputs, emit func(k, v []byte) error) error {
-				tc.build(emit)
+				tc.build(emit, cancel)
 				return nil
 			}})
 			if err := failed(t, in, ctx); !strings.HasPrefix(err.Error(), tc.want) {
