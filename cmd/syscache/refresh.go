@@ -63,15 +63,8 @@ func (a *app) refresh(ctx context.Context, names []string, o refresh.Options) er
 	keepFromBuilders()
 	in, err := a.load()
 	switch {
-	case errors.Is(err, refresh.ErrUnconfigured) && (a.hook || len(names) == 0):
-		// What was built for a configuration that is gone nobody refreshes any
-		// more. (A hook is not told that there is none: a package manager asks
-		// for every root.)
-		gone, e := a.invalidateUndeclared(in)
-		if a.hook || len(gone) > 0 {
-			return e
-		}
-		return errors.Join(err, e)
+	case a.hook && errors.Is(err, refresh.ErrUnconfigured):
+		return nil // a package manager asks for every root
 	case a.hook && err == nil && in.Unconfigured() && !in.Built(in.Names()[0]):
 		_, err := in.InvalidateUndeclared()
 		return err
@@ -85,7 +78,11 @@ func (a *app) refresh(ctx context.Context, names []string, o refresh.Options) er
 		// A cache that a mistake has left undeclared is still somebody's: only
 		// where nobody reads the message is it better not believed.
 		if a.hook || len(failed) == 0 {
-			if _, err := a.invalidateUndeclared(in); err != nil {
+			gone, err := in.InvalidateUndeclared()
+			for _, name := range gone {
+				a.note(name + ": invalidated, it is no longer configured")
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -96,15 +93,6 @@ func (a *app) refresh(ctx context.Context, names []string, o refresh.Options) er
 		return nil // each was told
 	}
 	return errors.Join(failed...)
-}
-
-// invalidateUndeclared marks stale what is no longer configured, and tells.
-func (a *app) invalidateUndeclared(in *refresh.Install) ([]string, error) {
-	gone, err := in.InvalidateUndeclared()
-	for _, name := range gone {
-		a.note(name + ": invalidated, it is no longer configured")
-	}
-	return gone, err
 }
 
 // refreshAll refreshes caches side by side. What succeeds is told at once, what

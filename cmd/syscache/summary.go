@@ -18,7 +18,8 @@ type refreshResult struct {
 	Cache   string         `json:"cache"`
 	Outcome string         `json:"outcome"` // unchanged, recertified, built, failed
 	Key     string         `json:"key,omitempty"`
-	Rows    uint64         `json:"rows"`
+	Rows    int            `json:"rows"`
+	Files   int            `json:"files,omitempty"`
 	Inputs  int            `json:"inputs"`
 	Hashed  int            `json:"hashed"`
 	Bytes   uint64         `json:"bytes"`
@@ -38,7 +39,7 @@ func refreshJSON(name string, res *refresh.Result, err error) refreshResult {
 		return j
 	}
 	j.Outcome, j.Key = string(res.Outcome), res.Key.String()
-	j.Rows, j.Inputs, j.Hashed, j.Bytes = res.Rows, res.Inputs, res.Hashed, res.Bytes
+	j.Rows, j.Files, j.Inputs, j.Hashed, j.Bytes = res.Rows, res.Files, res.Inputs, res.Hashed, res.Bytes
 	if res.Changes != nil {
 		n := len(res.Changes)
 		j.Changed = &n
@@ -53,10 +54,13 @@ func refreshJSON(name string, res *refresh.Result, err error) refreshResult {
 func summary(res *refresh.Result) string {
 	parts := describeChanges(res)
 	if res.Rows > 0 {
-		parts = append(parts, count(int(res.Rows), "row"))
+		parts = append(parts, count(res.Rows, "row"))
 	}
-	parts = append(parts, humanize.IBytes(res.Bytes), res.Duration.Round(time.Millisecond).String())
-	return strings.Join(parts, ", ")
+	if res.Files > 0 {
+		parts = append(parts, count(res.Files, "file"))
+	}
+	took := max(res.Duration.Round(time.Millisecond), time.Millisecond)
+	return strings.Join(append(parts, humanize.IBytes(res.Bytes), took.String()), ", ")
 }
 
 // describeChanges says what is another than before, and of how many inputs.

@@ -75,19 +75,10 @@ func (st *staging) grow(ctx context.Context, in Inputs, s *snapshot) (g *generat
 
 // run runs the builder.
 func (st *staging) run(ctx context.Context, in Inputs, emit func(key, value []byte, line uint64) error) error {
-	build := st.c.builder()
-	if build == nil {
+	if st.c.builder() == nil {
 		return runCommand(ctx, st.disk, st.c, in, st.dir, emit)
 	}
-	line := uint64(0)
-	err := build(ctx, in, func(key, value []byte) error {
-		line++
-		return emit(key, value, line)
-	})
-	if err != nil {
-		return &BuildError{st.c.Name, err, ""}
-	}
-	return nil
+	return runFunction(ctx, st.c, in, emit)
 }
 
 func (st *staging) buildTable(ctx context.Context, in Inputs) (uint64, error) {
@@ -120,7 +111,10 @@ func (st *staging) buildTable(ctx context.Context, in Inputs) (uint64, error) {
 // a process that it left behind, may still hold open for writing (I5).
 func (st *staging) buildFiles(ctx context.Context, in Inputs) error {
 	noRows := func(_, _ []byte, line uint64) error {
-		return fmt.Errorf("it printed a row, and a cache of kind files is written to $SYSCACHE_OUT")
+		if st.c.Build != nil {
+			return errors.New("it emitted a row, and a cache of kind files is written to Inputs.Out")
+		}
+		return errors.New("it printed a row, and a cache of kind files is written to $SYSCACHE_OUT")
 	}
 	if err := st.run(ctx, in, noRows); err != nil {
 		return err

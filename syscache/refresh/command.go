@@ -20,11 +20,11 @@ import (
 // grace is how long after a builder's end its output may take to end too.
 const grace = 2 * time.Second
 
-// A BuildError is the failure of a builder.
+// A BuildError is the failure of a builder, or a mistake in what it built.
 type BuildError struct {
 	Cache  string
 	Err    error
-	Stderr string // its last lines
+	Stderr string // a command's last lines, or the stack of a function that panicked
 }
 
 // Error returns one line; Stderr is told apart.

@@ -28,7 +28,7 @@ type Cache struct {
 	Inputs, Exclude []string
 
 	// InputsFrom is a file under the root that lists the inputs instead, a
-	// path a line: one that the install wrote itself. See readList.
+	// path a line: one that the install wrote itself.
 	InputsFrom string
 
 	// Witness lists the root-relative files and directories that every
@@ -41,10 +41,12 @@ type Cache struct {
 	// variables as its environment.
 	Command []string
 	Env     map[string]string
-	Timeout time.Duration // of Command; zero: an hour
+	Timeout time.Duration // of Command; zero: DefaultTimeout
 
 	// Build builds the cache instead of Command, in this process. BuildVersion
-	// is part of the key: change it when Build would give another result.
+	// is part of the key: change it when Build would give another result. No
+	// reader sees it. When the rows change their shape, change Name as well, or
+	// programs of two versions read each other's.
 	Build        Build
 	BuildVersion string
 
@@ -52,7 +54,7 @@ type Cache struct {
 	// depends: relative to the root, or absolute.
 	Recipe []string
 
-	// Keep is how long a superseded generation stays; zero: a day.
+	// Keep is how long a superseded generation stays; zero: DefaultKeep.
 	Keep time.Duration
 
 	// Latest keeps a symbolic link, latest, at the files of the published
@@ -105,7 +107,7 @@ func (c *Cache) declared(setting string) string {
 // by a program.
 func (c *Cache) at(setting string) string {
 	if at := c.places[setting]; at.line > 0 {
-		return fmt.Sprintf("%s:%d:%d: ", c.file, at.line, at.col)
+		return fmt.Sprintf("%s:%d:%d: ", format.Show(c.file), at.line, at.col)
 	}
 	return ""
 }

@@ -11,6 +11,10 @@
 // When Refresh returns without an error the new generation is durable: files,
 // directories and the pointer have been synced, in this order.
 //
+// The caches of an install are declared in its configuration, or by a program
+// that knows how to build its own: LoadOptions.Caches. Such a program refreshes
+// them by their names and leaves the others alone; examples/plugins is one.
+//
 // The package changes files only through a disk, and only publish.go renames
 // and syncs. It does not change the process: umask, directory and credentials
 // stay, and a root that refreshes somebody else's install must first call

@@ -274,7 +274,7 @@ func (d *doctor) mistakes() {
 	}
 	switch {
 	case d.Unconfigured() && d.Install.root == "/":
-		d.find(Note, "configuration", "", "declare one in /etc/syscache.toml (init proposes one), or name the install's directory with --root", "%v", ErrUnconfigured)
+		d.find(Note, "configuration", "", "declare one in /"+format.ConfigFile+" (init proposes one), or name the install's directory with --root", "%v", ErrUnconfigured)
 	case d.Unconfigured():
 		d.find(Note, "configuration", "", "", "nothing is configured: there is one cache, the built-in table of files")
 	case len(d.Mistakes()) == 0:

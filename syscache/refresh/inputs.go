@@ -90,7 +90,7 @@ func (r *refresher) parseList(l *fileList, text string) error {
 }
 
 func (r *refresher) listMistake(l *fileList, line int, msg, hint string) error {
-	return &HintedError{fmt.Errorf("%s:%d: %s", format.Join(r.root, l.path), line, msg), hint}
+	return &HintedError{fmt.Errorf("%s:%d: %s", format.Show(format.Join(r.root, l.path)), line, msg), hint}
 }
 
 // patterns returns the paths of l as patterns.

@@ -15,7 +15,14 @@ import (
 	"github.com/syscache/syscache/syscache"
 )
 
-// An Install is a root with the caches declared for it.
+// An Install is a root with the caches declared for it, as they were when it
+// was loaded. It holds nothing open. Its methods may be called by several
+// goroutines at once: those that change a cache take its lock, which excludes
+// other goroutines as it does other processes.
+//
+// A method that is given the name of a cache touches no other one. To refresh
+// only its own caches, a program gives their names; those of the configuration
+// and of other programs stay as they are.
 type Install struct {
 	root     string // absolute, without symbolic links
 	cacheDir string // absolute
@@ -34,8 +41,9 @@ type Install struct {
 // builtinCache is the one cache of a root that declares none.
 const builtinCache = "files"
 
-// ErrUnconfigured is the error of Load where the root is / and no cache is
-// declared: to derive something from all of it is too much to do unasked.
+// ErrUnconfigured is the error of Load where the root is /, no cache is
+// declared and none was: to derive something from all of it is too much to do
+// unasked.
 var ErrUnconfigured = errors.New("no cache is configured, and a table of all of / is not made unasked")
 
 // LoadOptions modify Load. The zero value is useful.
@@ -45,27 +53,49 @@ type LoadOptions struct {
 	// Caches are declared by the program, besides those in the configuration.
 	// One of a name that is configured as well is an error.
 	Caches []Cache
-	// Warn is told what a person should know and no error says; nil: nobody.
+	// Warn is told what a person should know and no error says, a line each
+	// time; nil: nobody. Refreshes of several goroutines call it at once.
 	Warn func(string)
 }
 
 // Build derives a cache in this process. For a table it emits each row once,
-// in any order; for files it writes them under in.Out. It returns when it is
-// done, and promptly when ctx is.
+// in any order; for files it emits none and writes them under in.Out, where
+// they are copied from when it has returned. It returns when it is done, and
+// promptly when ctx is.
+//
+// emit keeps neither key nor value, which the caller may use again at once. It
+// may be called by several goroutines, but not after Build has returned. Its
+// error is that of a row that cannot be taken, or of ctx: the build has then
+// failed, whatever Build returns.
+//
+// A Build that returns an error or panics publishes nothing; the error of
+// Refresh is then a *BuildError, of a panic with its stack in Stderr. (A panic
+// in a goroutine that Build started ends the program, and the next refresh
+// sweeps.) Build may be called more than once in a refresh, where something
+// changes meanwhile, and not at all.
+//
+// What is promised of commands is not of functions: a Build has the process's
+// credentials, environment, umask and directory, and no time limit but that of
+// ctx. It should look at nothing but in, or its result depends on what is not
+// in the key.
 type Build func(ctx context.Context, in Inputs, emit func(key, value []byte) error) error
 
-// Inputs is what a builder works from.
+// Inputs is what a builder works from. It is valid until Build returns, and
+// not to be changed.
 type Inputs struct {
-	Root  string // absolute
-	Key   syscache.Key
-	Files []hashing.Input // sorted by path
-	Out   string          // kind files: an empty directory to write to
+	Root  string          // absolute, without symbolic links
+	Key   syscache.Key    // of the generation to be built
+	Files []hashing.Input // sorted by path, which is relative to Root
+	Out   string          // an empty directory to write files to; of a table they are thrown away
 }
 
-// Load reads and vets the configuration of the install at root. A mistake in a
-// file of it is no error: that file's caches are not declared then, and
-// Mistakes tells why. With ErrUnconfigured the Install is returned too: there
-// may be caches in it that were declared before.
+// Load reads and vets the configuration of the install at root. It changes
+// nothing. A mistake in a file of it is no error: that file's caches are not
+// declared then, and Mistakes tells why. An error is that the root is not
+// there or everybody can write it, a mistake in o.Caches, or ErrUnconfigured:
+// with that the Install is returned all the same.
+//
+// As root, call BecomeOwner first.
 func Load(root string, o *LoadOptions) (*Install, error) {
 	if o == nil {
 		o = &LoadOptions{}
@@ -90,7 +120,7 @@ func Load(root string, o *LoadOptions) (*Install, error) {
 			return nil, err
 		}
 		if i > 0 && in.caches[i].Name == in.caches[i-1].Name {
-			return nil, fmt.Errorf("cache %s is declared twice", in.caches[i].Name)
+			return nil, declaredTwice(&in.caches[i-1], &in.caches[i])
 		}
 	}
 	// A file that declares nothing, as one that masks a package's, is a
@@ -98,11 +128,26 @@ func Load(root string, o *LoadOptions) (*Install, error) {
 	in.unconfigured = len(in.caches) == 0 && len(in.sources) == 0
 	switch {
 	case in.unconfigured && in.root == "/":
-		return in, ErrUnconfigured
+		// What was declared before can still be looked at, and removed.
+		if names, _ := in.built(); len(names) == 0 {
+			return in, ErrUnconfigured
+		}
+		in.unconfigured = false
 	case in.unconfigured:
 		in.caches = []Cache{{Name: builtinCache, Inputs: []string{"**"}}}
 	}
 	return in, nil
+}
+
+func declaredTwice(a, b *Cache) error {
+	err := fmt.Errorf("cache %s is declared twice", a.Name)
+	if file := a.file + b.file; file != "" { // of files alone, the first has it
+		err = &HintedError{
+			fmt.Errorf("%w: by this program and in %s", err, file),
+			"this program builds the cache itself: remove it there",
+		}
+	}
+	return err
 }
 
 // Root returns the root, absolute and without symbolic links.
@@ -127,8 +172,8 @@ func (in *Install) Caches() []Cache { return slices.Clone(in.caches) }
 // CacheDir returns where caches are kept, absolute.
 func (in *Install) CacheDir() string { return in.cacheDir }
 
-// ErrUndeclared is the error of an operation on a cache that the install does
-// not declare.
+// ErrUndeclared is wrapped by the error of an operation on a cache that the
+// install does not declare: an *UndeclaredError.
 var ErrUndeclared = errors.New("no such cache is configured")
 
 // An UndeclaredError is an ErrUndeclared with the name that was asked for.
@@ -235,6 +280,8 @@ func (c *Cache) check() error {
 		}
 	}
 	switch {
+	case c.Timeout < 0 || c.Keep < 0:
+		return fail(errors.New("a negative duration"))
 	case len(c.Inputs) == 0 && c.InputsFrom == "":
 		return fail(errors.New("it has no inputs"))
 	case len(c.Inputs) > 0 && c.InputsFrom != "":

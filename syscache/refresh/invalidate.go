@@ -12,7 +12,9 @@ import (
 
 // Invalidate marks a cache stale: a refresh that is under way will not
 // publish, and no reader believes the cache until the next one. It takes no
-// lock and waits for nothing. A cache that was never built is no error.
+// lock and waits for nothing. A cache that was never built is no error, nor
+// one that is not declared. The error wraps ErrNotOwner or is the operating
+// system's; the cache may then be believed still.
 func (in *Install) Invalidate(cache string) error {
 	if !format.ValidCacheName(cache) {
 		return fmt.Errorf("invalidate: %q cannot be the name of a cache", cache)
@@ -39,8 +41,14 @@ func (in *Install) Invalidate(cache string) error {
 
 // InvalidateAll invalidates every cache in an install's cache_dir, and returns
 // their names. It reads no configuration, so that a mistake there does not keep
-// old data believed.
+// old data believed. Of o it uses CacheDir alone.
+//
+// It is for who manages all of the install. A program invalidates its own
+// caches by their names.
 func InvalidateAll(root string, o *LoadOptions) ([]string, error) {
+	if o == nil {
+		o = &LoadOptions{}
+	}
 	in := &Install{disk: realDisk{}}
 	if err := in.locate(root, o.CacheDir); err != nil {
 		return nil, err

@@ -27,7 +27,13 @@ type ownership struct {
 // BecomeOwner makes this process, if it is root, the owner of the install at
 // root, for good: uid, gid, and no other groups. A builder that belongs to
 // somebody else then never runs as root, and what is written is theirs.
-// Where root is not the caller's uid, or owns the install, it does nothing.
+// Where the caller is not root, or root owns the install, it does nothing.
+//
+// It is for main, before Load, before anything is opened with root's rights
+// and while nothing else runs that needs them: what changes is the process, all
+// its threads, and no function can change it back. HOME and the rest of the
+// environment stay root's. After an error the process may be half changed and
+// should end.
 func BecomeOwner(root string) error {
 	fi, err := os.Stat(root)
 	if err != nil {
@@ -55,7 +61,9 @@ func BecomeOwner(root string) error {
 	return nil
 }
 
-// ErrNotOwner is wrapped by the error of whoever may not refresh an install.
+// ErrNotOwner is wrapped by the error of whoever may not refresh or invalidate
+// the caches of an install: neither its owner nor, where a group manages it, a
+// member; and root, unless BecomeOwner was called, where it is somebody else's.
 var ErrNotOwner = errors.New("the install is somebody else's")
 
 // checkSelf refuses to refresh somebody else's install: as root, for root runs

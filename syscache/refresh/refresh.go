@@ -18,13 +18,13 @@ import (
 
 // Options modify Refresh. The zero value is useful.
 type Options struct {
-	// Force builds even where the key did not change. What was built before
-	// stays if it is the same.
+	// Force builds even where the key did not change, and so replaces what
+	// Verify finds corrupt. What was built before stays if it is the same.
 	Force bool
 	// Wait is how long to wait for another refresher; zero: not at all,
 	// negative: as long as the context allows.
 	Wait time.Duration
-	// Waiting is told once who holds the lock that is waited for.
+	// Waiting, if not nil, is told once who holds the lock that is waited for.
 	Waiting func(lock.Holder)
 	// Progress, if not nil, shows how far the refresh is while it runs.
 	Progress *Progress
@@ -45,13 +45,14 @@ type Result struct {
 	Cache   string
 	Outcome Outcome
 	Key     syscache.Key
-	Rows    uint64 // of a table
-	Inputs  int
+	Rows    int // of a table
+	Files   int // of the kind files
+	Inputs  int // all that were found
 	// Changes are the differences from the inputs and recipe that readers had
 	// before; nil if what they had is not there any more, or not to be trusted.
 	Changes  []hashing.Change
 	Hashed   int    // inputs whose content was read
-	Bytes    uint64 // of the generation
+	Bytes    uint64 // of the generation's outputs
 	Duration time.Duration
 }
 
@@ -62,7 +63,14 @@ const attempts = 3
 // Refresh brings a cache up to date: when it returns without an error, the
 // published generation is that of the inputs as they were at some moment
 // during the call, and durable. On an error the state is the old one or, where
-// the inputs changed, the old one marked stale.
+// the inputs changed, the old one marked stale; which one Status tells. Of the
+// Result only Cache and Duration are then set.
+//
+// The error wraps ErrUndeclared, ErrNotOwner, a *BuildError, a *lock.HeldError
+// where another refresher held the lock for longer than o.Wait, context.Canceled
+// where ctx was cancelled, a *HintedError for what a person can mend, or is the
+// operating system's. What the cache itself is to blame for is kept for Status
+// until the next refresh that succeeds.
 func (in *Install) Refresh(ctx context.Context, cache string, o *Options) (Result, error) {
 	if o == nil {
 		o = &Options{}
@@ -183,8 +191,7 @@ func (r *refresher) run(ctx context.Context) (Result, error) {
 }
 
 // attempt is one refresh from scan to publish, of the generation that it
-// returns. An error that wraps
-// errOvertaken means: begin again.
+// returns. An error that wraps errOvertaken means: begin again.
 func (r *refresher) attempt(ctx context.Context) (Result, *generation, error) {
 	before, err := r.readCurrent()
 	if err != nil {
@@ -365,9 +372,12 @@ func (r *refresher) changes(before *published, s *snapshot) []hashing.Change {
 }
 
 func result(o Outcome, s *snapshot, g *generation, changes []hashing.Change) Result {
-	res := Result{Outcome: o, Key: s.key, Inputs: len(s.manifest.Inputs), Changes: changes, Hashed: s.hashed, Rows: g.meta.Rows}
+	res := Result{Outcome: o, Key: s.key, Inputs: len(s.manifest.Inputs), Changes: changes, Hashed: s.hashed, Rows: int(g.meta.Rows)}
 	for _, out := range g.meta.Outputs {
 		res.Bytes += out.Size
+		if g.meta.Kind == format.KindFiles && out.Type != format.OutputDir {
+			res.Files++
+		}
 	}
 	return res
 }

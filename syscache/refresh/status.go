@@ -28,7 +28,8 @@ type Status struct {
 }
 
 // Status returns the status of a cache, from a reader's point of view: it
-// does not scan the inputs.
+// does not scan the inputs. It needs no privilege and changes nothing. Of a
+// cache that is not there, Err wraps syscache.ErrMissing.
 func (in *Install) Status(cache string) Status {
 	s := Status{Cache: cache}
 	_, err := in.cache(cache)
@@ -92,6 +93,9 @@ func (in *Install) Statuses() ([]Status, error) {
 // declared, with mistakes or without, or there, sorted. It is for suggestions:
 // what cannot be found out is left out.
 func Known(root string, o *LoadOptions) []string {
+	if o == nil {
+		o = &LoadOptions{}
+	}
 	in := &Install{}
 	if err := in.locate(root, o.CacheDir); err != nil {
 		return nil
@@ -149,7 +153,7 @@ func (in *Install) describeWitness(cache string) string {
 		return ""
 	case p.HasStats:
 		dirs, files := p.Stats.Counts()
-		return counted(files, "input", "inputs") + " in " + counted(dirs, "directory", "directories")
+		return counted(files, "file", "files") + " in " + counted(dirs, "directory", "directories")
 	case len(p.Witnesses) == 0:
 		return "none"
 	case len(p.Witnesses) == 1:
@@ -166,7 +170,9 @@ func counted(n int, one, more string) string {
 }
 
 // Verify reads the whole published generation of a cache and returns nil if
-// every byte is as it was written. Whether it is fresh is not asked.
+// every byte is as it was written. Whether it is fresh is not asked. The error
+// is a *syscache.Error: it wraps syscache.ErrMissing, ErrCorrupt, ErrUntrusted,
+// ErrTooNew, the error of ctx, or one of reading.
 func (in *Install) Verify(ctx context.Context, cache string) error {
 	fail := func(sentinel, err error, hint string) error {
 		e := &syscache.Error{Op: "verify", Root: in.root, Cache: quoteName(cache), Err: sentinel, Hint: hint}
