@@ -124,11 +124,9 @@ func TestDoctor(t *testing.T) {
 		check string
 		want  string
 	}{
-		"a parent that all can write":   {chmod("/..", 0o777), Problem, "above", "everyone can write"},
-		"a parent that keeps users out": {chmod("/..", 0o700), Warning, "above", "not everyone can enter"},
-		"a parent that its group can write": {func(root string) error {
-			return errors.Join(os.Chown(root+"/..", 0, 61003), os.Chmod(root+"/..", 0o775))
-		}, Warning, "above", "group 61003 can write"},
+		"a parent that all can write":        {chmod("/..", 0o777), Problem, "above", "everyone can write"},
+		"a parent that keeps users out":      {chmod("/..", 0o700), Warning, "above", "not everyone can enter"},
+		"a parent that its group can write":  {both(chown("/..", 0, 61003), chmod("/..", 0o775)), Warning, "above", "group 61003 can write"},
 		"a parent of another's":              {chown("/..", 61003, 0), Problem, "above", "belongs to uid 61003"},
 		"a closed way to the cache_dir":      {chmod("/var/cache", 0o750), Problem, "cache-dir", "/var/cache (mode 0750): the others find no cache"},
 		"a closed cache":                     {chmod(cacheDir+"/a/g", 0o700), Problem, "state", "/a/g (mode 0700): the others miss"},
