@@ -3,7 +3,7 @@
 GO     ?= go
 PYTHON ?= /usr/bin/python3
 
-.PHONY: help build check format vet man test race tidy python suites soak fuzz clean
+.PHONY: help build check format vet man errors test race tidy python suites soak fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ tidy: ## fail if go.mod or go.sum are not what go mod tidy writes
 
 man: ## write the man pages, docs/man, from the help and docs/*.md
 	$(GO) test ./cmd/syscache -run TestManPages -update
+
+errors: ## write docs/ERRORS.md; needs root
+	$(GO) test ./cmd/syscache -run TestErrors -update-errors
 
 test: ## the tests, as in the README
 	$(GO) test ./...

@@ -116,11 +116,14 @@ func (a *app) rootDir() (string, error) {
 	fi, err := os.Stat(abs)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "", usagef("root %s: no such directory", root)
+		return "", usagef("name the directory of an install: --root", "root %s: no such directory", root)
 	case err != nil:
-		return "", fmt.Errorf("root %s: %w", root, errors.Unwrap(err))
+		return "", &refresh.HintedError{
+			Err:  fmt.Errorf("root %s: %w", root, errors.Unwrap(err)),
+			Hint: fmt.Sprintf("name one that you, uid %d, can reach: look at the modes of the directories above it", os.Geteuid()),
+		}
 	case !fi.IsDir():
-		return "", usagef("root %s: not a directory", root)
+		return "", usagef("name the directory of an install: --root", "root %s: not a directory", root)
 	}
 	return abs, nil
 }
@@ -131,7 +134,7 @@ func (a *app) cacheDirs() ([]string, error) {
 	if dir == "" && !a.hook {
 		dir = environ.Get("SYSCACHE_CACHE_DIR")
 		if dir != "" && !filepath.IsAbs(dir) {
-			return nil, usagef("SYSCACHE_CACHE_DIR=%s: not an absolute path", dir)
+			return nil, usagef("unset it, or make it absolute", "SYSCACHE_CACHE_DIR=%s: not an absolute path", dir)
 		}
 	}
 	if dir == "" {

@@ -38,7 +38,7 @@ and, where there are not too many of them, row keys. Shells look for it in:
 		RunE: func(c *cobra.Command, args []string) error {
 			generate, ok := shells[args[0]]
 			if !ok {
-				return usagef("no completion for %q: there is one for bash, zsh and fish", args[0])
+				return usagef("name bash, zsh or fish", "no completion for %q", args[0])
 			}
 			return generate(c.Root())
 		},

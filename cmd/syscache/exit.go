@@ -45,7 +45,9 @@ type usageError struct{ err error }
 
 func (e usageError) Error() string { return e.err.Error() }
 
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+func usagef(hint, format string, args ...any) error {
+	return &refresh.HintedError{Err: usageError{fmt.Errorf(format, args...)}, Hint: hint}
+}
 
 // exitCode returns the exit code for what a verb returned.
 func exitCode(err error) int {
@@ -71,8 +73,12 @@ func exitCode(err error) int {
 // tell prints err: what it joins one by one, each with its hint.
 func (a *app) tell(err error) {
 	if errs := joined(err); errs != nil {
+		told := map[string]bool{} // of many caches it may be the same
 		for _, e := range errs {
-			a.tell(e)
+			if !told[e.Error()] {
+				a.tell(e)
+			}
+			told[e.Error()] = true
 		}
 		return
 	}

@@ -30,7 +30,7 @@ From a stale cache nothing is printed, unless --stale is given.`,
 			}
 			defer r.Close()
 			if r.Dir() != "" {
-				return usagef("%s consists of files: syscache path %s prints where they are", args[0], args[0])
+				return usagef("syscache path "+args[0]+" prints where they are", "%s consists of files", args[0])
 			}
 			return a.get(r, args[1:])
 		},

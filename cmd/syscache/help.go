@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -81,5 +82,5 @@ func (a *app) helpCommand() *cobra.Command {
 func (a *app) noVerb(root *cobra.Command) error {
 	root.SetOut(a.screen.w)
 	root.Help()
-	return toldError{usagef("no verb given")}
+	return toldError{usageError{errors.New("no verb given")}}
 }

@@ -37,7 +37,7 @@ type initResult struct {
 
 func (a *app) init(print bool) error {
 	if print && a.json {
-		return usagef("--print prints TOML, not JSON")
+		return usagef("leave out --print or --json", "--print prints TOML, not JSON")
 	}
 	root, err := a.rootDir()
 	if err != nil {

@@ -23,7 +23,7 @@ cache's setting "keep" says, a day by default: ask again for the new one.`,
 			}
 			defer r.Close()
 			if r.Dir() == "" {
-				return usagef("%s is a table: syscache get %s ROWKEY reads it", args[0], args[0])
+				return usagef("syscache get "+args[0]+" ROWKEY reads it", "%s is a table", args[0])
 			}
 			if a.json {
 				return a.printJSON(pathJSON(r.Dir()))

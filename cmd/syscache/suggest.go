@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -48,7 +49,7 @@ func unknownVerb(root *cobra.Command, name string) error {
 			verbs = append(verbs, c.Name())
 		}
 	}
-	return mistake(usagef("unknown verb %q", name), didYouMean(name, verbs), "syscache --help lists the verbs")
+	return mistake(usageError{fmt.Errorf("unknown verb %q", name)}, didYouMean(name, verbs), "syscache --help lists the verbs")
 }
 
 // flagError is the error for a mistake in c's flags.

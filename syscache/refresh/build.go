@@ -54,8 +54,12 @@ func (r *refresher) build(ctx context.Context, s *snapshot) (*generation, error)
 }
 
 // errDiffers is the error of a forced build of files that came out otherwise.
-var errDiffers = errors.New("the same inputs and recipe gave other files than before, and those that are published never change: " +
-	"name what else decides the result in recipe or env")
+var errDiffers = &HintedError{
+	errors.New("the same inputs and recipe gave other files than before, and those that are published never change"),
+	"name what else decides the result in recipe or env",
+}
+
+const outputHint = "leave nothing in $SYSCACHE_OUT but files, directories and symbolic links that stay below it"
 
 // errSwept is the error of a build whose staging somebody else removed.
 var errSwept = errors.New("swept")
@@ -114,7 +118,10 @@ func (st *staging) buildFiles(ctx context.Context, in Inputs) error {
 		if st.c.Build != nil {
 			return errors.New("it emitted a row, and a cache of kind files is written to Inputs.Out")
 		}
-		return errors.New("it printed a row, and a cache of kind files is written to $SYSCACHE_OUT")
+		return &HintedError{
+			errors.New("it printed a row, and is to make files"),
+			`write them to $SYSCACHE_OUT and messages to stderr, or leave out kind = "files"`,
+		}
 	}
 	if err := st.run(ctx, in, noRows); err != nil {
 		return err
@@ -154,7 +161,7 @@ func (st *staging) copyDir(ctx context.Context, out *os.Root, from, to string) e
 		case 0:
 			err = st.copyFile(out, src, dst)
 		default:
-			err = fmt.Errorf("output %q is neither a file, a directory nor a symbolic link", src)
+			err = &HintedError{fmt.Errorf("output %q is neither a file, a directory nor a symbolic link", src), outputHint}
 		}
 		if err != nil {
 			return err
@@ -182,7 +189,7 @@ func (st *staging) copyLink(out *os.Root, from, to string) error {
 		return err
 	}
 	if !staysInside(to, target) {
-		return fmt.Errorf("output %q is a symbolic link to %q, outside the generation", from, target)
+		return &HintedError{fmt.Errorf("output %q is a symbolic link to %q, outside the generation", from, target), outputHint}
 	}
 	st.outputs = append(st.outputs, format.Output{
 		Path: to, Type: format.OutputSymlink, Mode: 0o777,

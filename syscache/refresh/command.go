@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/syscache/syscache/internal/format"
@@ -43,7 +45,9 @@ func runCommand(ctx context.Context, d disk, c *Cache, in Inputs, scratch string
 	if timeout == 0 {
 		timeout = DefaultTimeout
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not finished after %v", timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, &HintedError{
+		fmt.Errorf("not finished after %v", timeout), "give it longer: timeout; until it is done readers miss",
+	})
 	defer cancel()
 	cmd := &exec.Cmd{
 		Path: format.Join(in.Root, c.Command[0]),
@@ -53,7 +57,7 @@ func runCommand(ctx context.Context, d disk, c *Cache, in Inputs, scratch string
 	}
 	p, err := start(cmd)
 	if err != nil {
-		return &BuildError{c.Name, fmt.Errorf("cannot run %s: %w", c.Command[0], errors.Unwrap(err)), ""}
+		return &BuildError{c.Name, cannotRun(cmd.Path, c.Command[0], errors.Unwrap(err)), ""}
 	}
 	rows := make(chan error, 1)
 	go func() { rows <- readRows(p.stdout, emit) }()
@@ -66,6 +70,22 @@ func runCommand(ctx context.Context, d disk, c *Cache, in Inputs, scratch string
 		return &BuildError{c.Name, err, p.stderr.String()}
 	}
 	return nil
+}
+
+// cannotRun says why a command could not be started. The kernel tells of a
+// script's interpreter as of the script.
+func cannotRun(path, name string, err error) error {
+	hint := "install it, or correct build"
+	_, missing := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && missing == nil:
+		hint = "its first line names an interpreter that does not exist: correct that, or install it"
+	case errors.Is(err, syscall.ENOEXEC):
+		hint = "begin it with a line such as #!/bin/sh"
+	case errors.Is(err, fs.ErrPermission):
+		hint = "let whoever refreshes execute it: chmod +x"
+	}
+	return &HintedError{fmt.Errorf("cannot run %s: %w", name, err), hint}
 }
 
 // A process is a builder that runs, in a session of its own.
@@ -148,7 +168,10 @@ func (p *process) finish(ctx context.Context, rows <-chan error) (read bool, err
 			exited = true
 			late = time.After(grace)
 		case <-late:
-			return read, errors.New("it left a process behind that holds its output open")
+			return read, &HintedError{
+				errors.New("it left a process behind that holds its output open"),
+				"let it wait for what it starts, or redirect the output of that",
+			}
 		case <-ctx.Done():
 			return read, context.Cause(ctx)
 		}

@@ -41,7 +41,7 @@ func (r *refresher) readList() (*fileList, error) {
 	}
 	bad := func(err error) error {
 		return r.c.mistaken("inputs_from", fmt.Sprintf("%s: %v", r.c.InputsFrom, err),
-			"it must be a regular file under the root, not reached through a symbolic link, that whoever refreshes can read")
+			"name a regular file under the root, by its real path, that whoever refreshes can read")
 	}
 	if err := noLinks(r.root, "inputs_from", r.c.InputsFrom); err != nil {
 		return nil, bad(err)

@@ -222,7 +222,7 @@ func (in *Install) locate(root, cacheDir string) error {
 		abs, err = filepath.EvalSymlinks(abs)
 	}
 	if err != nil {
-		return fmt.Errorf("root %s: %w", root, errors.Unwrap(err))
+		return &HintedError{fmt.Errorf("root %s: %w", root, errors.Unwrap(err)), "name the directory of the install, one that you can reach"}
 	}
 	var st unix.Stat_t
 	if err := unix.Stat(abs, &st); err != nil {
@@ -234,7 +234,10 @@ func (in *Install) locate(root, cacheDir string) error {
 	in.root = abs
 	in.owner = ownership{uid: st.Uid, gid: st.Gid, shared: st.Mode&unix.S_IWGRP != 0}
 	if st.Mode&unix.S_IWOTH != 0 {
-		return fmt.Errorf("root %s: everyone can write it (mode %04o), so nothing derived from it can be trusted", root, st.Mode&0o7777)
+		return &HintedError{
+			fmt.Errorf("root %s: everyone can write it (mode %04o), so nothing derived from it can be trusted", root, st.Mode&0o7777),
+			"chmod o-w " + format.ShellQuote(abs),
+		}
 	}
 	in.cacheDir = format.Join(abs, format.CacheDir)
 	if cacheDir != "" {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/syscache/syscache/internal/format"
 )
 
@@ -24,6 +26,9 @@ func (in *Install) Invalidate(cache string) error {
 	}
 	dir := in.cacheDir + "/" + cache
 	err := in.owner.checkPath(in.root, dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &HintedError{fmt.Errorf("invalidate %s: %w", cache, err), trustHint(in.root)}
+	}
 	if err == nil {
 		err = in.foreign(cache)
 	}
@@ -105,7 +110,7 @@ func (in *Install) foreign(cache string) error {
 			continue
 		}
 		if p, err := format.DecodePointer(b); err == nil && p.Root != in.root {
-			return fmt.Errorf("%w, %s: choose another cache_dir or name", errForeign, format.Show(p.Root))
+			return &HintedError{fmt.Errorf("%w, %s", errForeign, format.Show(p.Root)), "choose another cache_dir, or another name"}
 		}
 	}
 	return nil
@@ -129,7 +134,9 @@ func (in *Install) built() ([]string, error) {
 				names = append(names, e.Name())
 			}
 		}
-		failed = errors.Join(failed, ignoreNotExist(err))
+		if !errors.Is(err, unix.ENOTDIR) { // it is told where it is in the way
+			failed = errors.Join(failed, ignoreNotExist(err))
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names), failed

@@ -28,17 +28,19 @@ func readRows(r io.Reader, emit func(key, value []byte, line uint64) error) erro
 		line++
 		key, value, err := parseRow(s.Bytes())
 		if err != nil {
-			return fmt.Errorf("line %d of its output: %w", line, err)
+			return &HintedError{fmt.Errorf("line %d of its output: %w", line, err), rowHint}
 		}
 		if err := emit(key, value, line); err != nil {
 			return err
 		}
 	}
 	if errors.Is(s.Err(), bufio.ErrTooLong) {
-		return fmt.Errorf("line %d of its output is longer than %d MiB", line+1, maxLine>>20)
+		return &HintedError{fmt.Errorf("line %d of its output is longer than %d MiB", line+1, maxLine>>20), rowHint}
 	}
 	return s.Err()
 }
+
+const rowHint = `print a JSON object a line, {"key": "...", "value": ...}, and all else on stderr`
 
 // parseRow returns the row that a line stands for. A value given as JSON is
 // stored as the JSON text, without insignificant space.

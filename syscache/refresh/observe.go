@@ -48,11 +48,8 @@ func (r *refresher) observe(ctx context.Context) (*snapshot, error) {
 	}
 	for _, w := range r.c.Witness {
 		recorded, err := r.recordWitness(ctx, strings.TrimSuffix(w, "/"))
-		if errors.Is(err, errOvertaken) {
-			return nil, err
-		}
 		if err != nil {
-			return nil, fmt.Errorf("refresh %s: %w", r.c.Name, err)
+			return nil, err
 		}
 		s.witnesses = append(s.witnesses, recorded)
 	}
@@ -85,10 +82,23 @@ func (r *refresher) scan(ctx context.Context, include, exclude []string, known *
 		Avoid: []string{r.cacheDir, format.Join(r.root, format.CacheDir), format.Join(r.root, format.ImageCacheDir)},
 	}.Run(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("scan %s: %w", r.c.Name, err)
+		return nil, scanError(r.c.Name, err)
 	}
 	return t, nil
 }
+
+func scanError(cache string, err error) error {
+	wrapped := fmt.Errorf("scan %s: %w", cache, err)
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return wrapped
+	case errors.Is(err, hashing.ErrChanging):
+		return &HintedError{wrapped, busyHint}
+	}
+	return &HintedError{wrapped, "correct inputs, exclude or recipe, or let whoever refreshes read it"}
+}
+
+const busyHint = "refresh when the install is quiet, or leave what changes all the time out of its inputs: exclude"
 
 // warnLeft tells of inputs that were left out.
 func (r *refresher) warnLeft(left []hashing.Left) {
@@ -255,10 +265,10 @@ func (r contextReader) Read(b []byte) (int, error) {
 // change from this state.
 func (r *refresher) recordWitness(ctx context.Context, path string) (format.Witness, error) {
 	if err := noLinks(r.root, "witness", path); err != nil {
-		return format.Witness{}, err
+		return format.Witness{}, r.c.mistaken("witness", err.Error(), "name it by its real path")
 	}
 	if full := format.Join(r.root, path); full == r.cacheDir || strings.HasPrefix(full, r.cacheDir+"/") {
-		return format.Witness{}, fmt.Errorf("witness %s is in the cache_dir, which each refresh changes: name something of the install", path)
+		return format.Witness{}, r.c.mistaken("witness", fmt.Sprintf("witness %s is in the cache_dir, which each refresh changes", path), "name something of the install")
 	}
 	for range attempts {
 		settled, err := hashing.Settle(ctx, r.root, path)
@@ -267,7 +277,7 @@ func (r *refresher) recordWitness(ctx context.Context, path string) (format.Witn
 		}
 		w, err := witness.Observe(r.root, path)
 		if err != nil {
-			return w, err
+			return w, r.c.mistaken("witness", err.Error(), "name a file, directory or symbolic link that everybody who reads the cache can read")
 		}
 		if w.Type == format.WitnessAbsent {
 			r.tell("witness %s does not exist: all that readers notice is that it appears", format.Show(path))
@@ -291,7 +301,7 @@ func noLinks(root, what, name string) error {
 	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 		fi, err := os.Lstat(format.Join(root, dir))
 		if err == nil && fi.Mode()&os.ModeSymlink != 0 {
-			return fmt.Errorf("%s %s goes through the symbolic link %s: name it by its real path", what, name, dir)
+			return fmt.Errorf("%s %s goes through the symbolic link %s", what, name, dir)
 		}
 	}
 	return nil

@@ -110,7 +110,7 @@ func (r *refresher) dropToken() {
 func (r *refresher) publish(p *format.Pointer) error {
 	b, err := p.Encode()
 	if err != nil {
-		return fmt.Errorf("publish %s: %w", r.c.Name, err)
+		return r.c.mistaken("witness", err.Error(), "name fewer: a directory certifies its entries")
 	}
 	t := r.token
 	if _, err := t.file.Write(b); err != nil {
@@ -145,6 +145,9 @@ func (r *refresher) publish(p *format.Pointer) error {
 func (r *refresher) linkLatest(g *generation) error {
 	link := r.dir + "/" + format.Latest
 	have, err := os.Readlink(link)
+	if errors.Is(err, unix.EINVAL) && r.c.Latest {
+		return &HintedError{fmt.Errorf("refresh %s: %s is no symbolic link", r.c.Name, link), "move it away: syscache keeps a link there"}
+	}
 	if !r.c.Latest {
 		if err != nil {
 			return nil

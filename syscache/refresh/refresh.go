@@ -108,10 +108,19 @@ func (r *refresher) locked(ctx context.Context, o *Options) (Result, error) {
 		},
 	})
 	if err != nil {
-		return Result{}, err
+		return Result{}, lockError(ctx, err)
 	}
 	defer l.Release()
 	return r.run(ctx)
+}
+
+// lockError adds what to do about a lock that could not even be waited for.
+func lockError(ctx context.Context, err error) error {
+	var held *lock.HeldError
+	if errors.As(err, &held) || ctx.Err() != nil || errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return &HintedError{err, "the lock is an empty regular file that refreshers make: remove what else is there"}
 }
 
 // An interruptedError is that of a refresh whose context was cancelled,
@@ -181,7 +190,7 @@ func (r *refresher) run(ctx context.Context) (Result, error) {
 	if errors.Is(err, errOvertaken) {
 		err = &HintedError{
 			fmt.Errorf("%s: %d attempts were %w", r.c.Name, attempts, err),
-			"refresh when the install is quiet, or leave what changes all the time out of its inputs: exclude",
+			busyHint,
 		}
 	}
 	if ctx.Err() == nil { // else it was not the cache that failed
