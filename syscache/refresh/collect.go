@@ -78,7 +78,7 @@ func (in *Install) collector(cache string) (*refresher, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, &HintedError{fmt.Errorf("collect %s: %w", cache, err), trustHint(in.root)}
+		return nil, &HintedError{fmt.Errorf("collect %s: %w", cache, err), trustHint(in.root, err)}
 	}
 	if err := in.foreign(cache); err != nil {
 		return nil, fmt.Errorf("collect %s: %w", cache, err)

@@ -55,7 +55,7 @@ func (in *Install) writeConfig(text []byte) (string, error) {
 func (in *Install) checkConfigDir(dir string) error {
 	err := in.owner.checkPath(in.root, dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return &HintedError{err, trustHint(in.root)}
+		return &HintedError{err, trustHint(in.root, err)}
 	}
 	return err
 }

@@ -115,7 +115,7 @@ func (d *doctor) aboveOne(dir string, st unix.Stat_t) bool {
 		if st.Mode &^= unix.S_IWGRP; d.owner.check(&st, unix.S_IFDIR, dir) == nil {
 			level = Warning
 		}
-		d.find(level, "above", dir, trustHint(d.Install.root), "%v: who can write it can put another install in the place of this", err)
+		d.find(level, "above", dir, trustHint(d.Install.root, err), "%v: who can write it can put another install in the place of this", err)
 	}
 	if mode&unix.S_IXOTH == 0 {
 		good = false
@@ -214,7 +214,7 @@ func (d *doctor) keeper() {
 		d.find(Note, "cache-dir", d.cacheDir, "", "%s does not exist yet: the first refresh makes it", format.Show(d.cacheDir))
 	}
 	if err := d.owner.checkPath(d.Install.root, dir); err != nil {
-		d.find(Problem, "cache-dir", dir, trustHint(d.Install.root), "%v", err)
+		d.find(Problem, "cache-dir", dir, trustHint(d.Install.root, err), "%v", err)
 	}
 	if !d.owner.private {
 		d.closed("cache-dir", d.Install.root, dir, "find no cache")

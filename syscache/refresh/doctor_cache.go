@@ -378,7 +378,7 @@ func (d *doctor) builder(c *Cache) {
 	}
 	r := &refresher{Install: d.Install, c: c}
 	if err := r.checkCommand(); err != nil {
-		bad(trustHint(d.Install.root), "%v", err)
+		bad(trustHint(d.Install.root, err), "%v", err)
 	}
 	if interpreter, err := interpreterOf(command); err != nil {
 		bad("begin it with a line such as #!/bin/sh", "%s: %v", format.Show(command), err)

@@ -27,7 +27,7 @@ func (in *Install) Invalidate(cache string) error {
 	dir := in.cacheDir + "/" + cache
 	err := in.owner.checkPath(in.root, dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return &HintedError{fmt.Errorf("invalidate %s: %w", cache, err), trustHint(in.root)}
+		return &HintedError{fmt.Errorf("invalidate %s: %w", cache, err), trustHint(in.root, err)}
 	}
 	if err == nil {
 		err = in.foreign(cache)

@@ -197,10 +197,13 @@ func (r *refresher) absoluteRecipe(ctx context.Context, s *snapshot, pattern str
 			err = s.absoluteFile(ctx, m, parts)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("refresh %s: recipe %s: %w", r.c.Name, pattern, err)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return err
 	}
-	return nil
+	return &HintedError{fmt.Errorf("refresh %s: recipe %s: %w", r.c.Name, pattern, err), "correct recipe, or let whoever refreshes read it"}
 }
 
 const unmatchedHint = "correct the pattern, or restore the file: a change of what it names could not be noticed"

@@ -115,6 +115,12 @@ func unmapped(uid uint32) bool {
 	return true
 }
 
+// A wrongType is that of something that is not a file or a directory as it
+// should be.
+type wrongType string
+
+func (e wrongType) Error() string { return string(e) }
+
 // check returns why what st is the stat of is not the install's own, or nil.
 // Where a group manages the install, what belongs to the group is its own: only
 // members can put it where others cannot write, and checkPath sees to that.
@@ -122,9 +128,9 @@ func (o *ownership) check(st *unix.Stat_t, want uint32, what string) error {
 	mode := uint32(st.Mode) // 16 bits on BSDs
 	switch {
 	case mode&unix.S_IFMT != want && want == unix.S_IFDIR:
-		return fmt.Errorf("%s is not a directory", what)
+		return wrongType(what + " is not a directory")
 	case mode&unix.S_IFMT != want:
-		return fmt.Errorf("%s is not a regular file", what)
+		return wrongType(what + " is not a regular file")
 	case st.Uid != 0 && st.Uid != o.uid && int(st.Uid) != os.Geteuid() && !(o.shared && st.Gid == o.gid):
 		return fmt.Errorf("%s belongs to uid %d, who neither is root nor owns the install", what, st.Uid)
 	case mode&unix.S_IWOTH != 0:

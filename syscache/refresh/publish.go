@@ -37,7 +37,7 @@ func (r *refresher) prepare() error {
 		if errors.Is(err, fs.ErrPermission) { // it was not even seen who may write it
 			return err
 		}
-		return &HintedError{err, trustHint(r.root)}
+		return &HintedError{err, trustHint(r.root, err)}
 	}
 	if err := r.foreign(r.c.Name); err != nil {
 		return fmt.Errorf("refresh %s: %w", r.c.Name, err)

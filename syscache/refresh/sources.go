@@ -90,7 +90,7 @@ func (in *Install) readDropIns(dir string) []Source {
 		return nil
 	}
 	if err := in.owner.checkPath(in.root, dir); err != nil {
-		return bad(err, trustHint(in.root))
+		return bad(err, trustHint(in.root, err))
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -135,7 +135,7 @@ func (in *Install) readConfig(file string) ([]byte, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		return nil, &ConfigError{File: file, Msg: err.Error(), Hint: trustHint(in.root)}
+		return nil, &ConfigError{File: file, Msg: err.Error(), Hint: trustHint(in.root, err)}
 	}
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	switch {
@@ -155,7 +155,7 @@ func (in *Install) readConfig(file string) ([]byte, error) {
 		return nil, err
 	}
 	if err := in.owner.check(&st, unix.S_IFREG, "it"); err != nil {
-		return nil, &ConfigError{File: file, Msg: err.Error(), Hint: trustHint(in.root)}
+		return nil, &ConfigError{File: file, Msg: err.Error(), Hint: trustHint(in.root, err)}
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
 	if err == nil && len(text) > maxConfig {
@@ -170,6 +170,10 @@ func (in *Install) readConfig(file string) ([]byte, error) {
 // maxConfig bounds a configuration file, in bytes.
 const maxConfig = 4 << 20
 
-func trustHint(root string) string {
+// trustHint says what to do about something that is not the install's own.
+func trustHint(root string, err error) string {
+	if errors.As(err, new(wrongType)) {
+		return "put a real one there: neither links nor anything else are followed"
+	}
 	return "let it belong to root or the owner of " + root + ", and nobody else write it: chmod go-w"
 }
