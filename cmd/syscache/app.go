@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/syscache/syscache/internal/environ"
 	"github.com/syscache/syscache/syscache"
@@ -22,6 +23,7 @@ import (
 type app struct {
 	stdout io.Writer
 	screen *screen // stderr
+	flags  *pflag.FlagSet
 
 	refreshed sync.Mutex // of lines on stdout of refreshes side by side
 
@@ -58,6 +60,7 @@ refreshes it after every change. Everybody reads it, or asks why it is stale.`,
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.SetFlagErrorFunc(flagError)
 	flags := root.PersistentFlags()
+	a.flags = flags
 	flags.StringVar(&a.root, "root", "", "the install's `directory` (default $SYSCACHE_ROOT, else /)")
 	flags.StringVar(&a.cacheDir, "cache-dir", "", "the `directory` where caches are kept (default $SYSCACHE_CACHE_DIR, else var/cache/syscache under the root)")
 	for _, name := range []string{"root", "cache-dir"} {
@@ -103,6 +106,10 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 // --root or means /: its environment is whoever ran the package manager's.
 func (a *app) rootDir() (string, error) {
 	root := a.root
+	if root == "" && a.flags.Changed("root") {
+		// A script's variable that is not set must not stand for /.
+		return "", usagef("name the directory of an install, or / for the system's", "--root is empty")
+	}
 	if root == "" && !a.hook {
 		root = environ.Get("SYSCACHE_ROOT")
 	}
@@ -131,6 +138,9 @@ func (a *app) rootDir() (string, error) {
 // cacheDirs returns the one cache_dir that was asked for, or nil.
 func (a *app) cacheDirs() ([]string, error) {
 	dir := a.cacheDir
+	if dir == "" && a.flags.Changed("cache-dir") {
+		return nil, usagef("name a directory, or leave out --cache-dir", "--cache-dir is empty")
+	}
 	if dir == "" && !a.hook {
 		dir = environ.Get("SYSCACHE_CACHE_DIR")
 		if dir != "" && !filepath.IsAbs(dir) {
@@ -144,10 +154,14 @@ func (a *app) cacheDirs() ([]string, error) {
 	return []string{abs}, err
 }
 
-// load loads the install, for verbs that read its configuration.
+// load loads the install, for verbs that read its configuration. What root could
+// read, and the owner of the install could not, is not looked at for them.
 func (a *app) load() (*refresh.Install, error) {
 	root, err := a.rootDir()
 	if err != nil {
+		return nil, err
+	}
+	if err := refresh.BecomeOwner(root); err != nil {
 		return nil, err
 	}
 	o := &refresh.LoadOptions{Warn: a.warn}
@@ -159,20 +173,6 @@ func (a *app) load() (*refresh.Install, error) {
 		o.CacheDir = dirs[0]
 	}
 	return refresh.Load(root, o)
-}
-
-// loadAsOwner is load for verbs that write, or read what the configuration
-// names: what root could read, and the owner of the install could not, is not
-// looked at for them.
-func (a *app) loadAsOwner() (*refresh.Install, error) {
-	root, err := a.rootDir()
-	if err != nil {
-		return nil, err
-	}
-	if err := refresh.BecomeOwner(root); err != nil {
-		return nil, err
-	}
-	return a.load()
 }
 
 // open opens a cache for reading. It reads no configuration.

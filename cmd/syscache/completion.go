@@ -82,7 +82,7 @@ func argument(c *cobra.Command, i int) string {
 // found out.
 func (a *app) known() []string {
 	root, err := a.rootDir()
-	if err != nil {
+	if err != nil || refresh.BecomeOwner(root) != nil {
 		return nil
 	}
 	dirs, err := a.cacheDirs()

@@ -23,7 +23,7 @@ build. Nothing is changed, and the exit code does not depend on the result.`,
 		Example: "  syscache --root /opt/sage diff star-imports",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			in, err := a.loadAsOwner()
+			in, err := a.load()
 			if err != nil {
 				return err
 			}

@@ -31,7 +31,7 @@ The exit code is 1 if there is a problem.`,
 		Example: "  syscache --root /opt/sage doctor",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			in, err := a.loadAsOwner()
+			in, err := a.load()
 			if in == nil || err != nil && !errors.Is(err, refresh.ErrUnconfigured) {
 				return err
 			}

@@ -29,7 +29,7 @@ superseded a moment ago, too, which programs that were given its path may still
 be using.`,
 		Example: "  syscache --root /opt/sage gc\n  syscache --root /opt/sage gc --now star-imports",
 		RunE: func(c *cobra.Command, names []string) error {
-			in, err := a.loadAsOwner()
+			in, err := a.load()
 			if err != nil {
 				return err
 			}

@@ -17,6 +17,9 @@ import (
 // reading the inputs takes.
 func (in *Install) Diff(ctx context.Context, cache string) ([]hashing.Change, error) {
 	c, err := in.cache(cache)
+	if err == nil {
+		err = in.checkRuns()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -464,3 +464,49 @@ func TestRealDisk(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A meddler does something right before the operation that removes path.
+type meddler struct {
+	realDisk
+	path string
+	do   func()
+}
+
+func (d *meddler) Remove(path string) error {
+	if path == d.path && d.do != nil {
+		do := d.do
+		d.do = nil
+		do()
+	}
+	return d.realDisk.Remove(path)
+}
+
+// TestMarkBetween: an invalidate that comes when a refresh is about to remove
+// the old mark has its own mark in that place, which must not be lost.
+func TestMarkBetween(t *testing.T) {
+	root := newRoot(t)
+	v := "1"
+	refreshed(t, load(t, root, value(&v)))
+	in := load(t, root, value(&v))
+	if err := in.Invalidate("c"); err != nil {
+		t.Fatal(err)
+	}
+	in.disk = &meddler{path: in.cacheDir + "/c/stale", do: func() {
+		if err := load(t, root, value(&v)).Invalidate("c"); err != nil {
+			t.Error(err)
+		}
+	}}
+	if _, err := in.Refresh(t.Context(), "c", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := content(in, false); !errors.Is(err, syscache.ErrStale) {
+		t.Errorf("%v, want stale", err)
+	}
+	r, err := syscache.Open(root, "c", &syscache.ReadOptions{AllowStale: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	refreshed(t, load(t, root, value(&v)))
+	noLitter(t, in)
+}

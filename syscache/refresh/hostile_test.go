@@ -150,3 +150,65 @@ func TestStickyCacheDirectory(t *testing.T) {
 		}
 	}
 }
+
+// TestPlantedForDirectories: a FIFO, a link or a directory that the owner of an
+// install puts where root lists or removes neither blocks nor leads astray.
+func TestPlantedForDirectories(t *testing.T) {
+	for name, plant := range map[string]func(dir string) error{
+		"a FIFO for g":                func(dir string) error { return errors.Join(os.RemoveAll(dir+"/g"), unix.Mkfifo(dir+"/g", 0o644)) },
+		"a link for g":                func(dir string) error { return errors.Join(os.RemoveAll(dir+"/g"), os.Symlink("/etc", dir+"/g")) },
+		"a token that is a directory": func(dir string) error { return os.MkdirAll(dir+"/.pending-x/y", 0o755) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := newRoot(t)
+			v := "1"
+			in := load(t, root, value(&v))
+			refreshed(t, in)
+			if err := plant(in.cacheDir + "/c"); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan bool)
+			go func() {
+				defer close(done)
+				in.Collect(t.Context(), "c", &CollectOptions{Now: true})
+				in.Statuses()
+				in.Doctor(t.Context())
+				if err := in.Invalidate("c"); err != nil {
+					t.Error(err)
+				}
+			}()
+			select {
+			case <-done:
+			case <-time.After(time.Minute):
+				t.Fatal("it hangs")
+			}
+		})
+	}
+}
+
+// TestRootRunsNothingOfAGroup: who may write root's install as one of a group
+// must not thereby become root.
+func TestRootRunsNothingOfAGroup(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: not root")
+	}
+	root := newRoot(t)
+	v := "1"
+	in := load(t, root, value(&v))
+	refreshed(t, in)
+	for _, err := range []error{os.Chown(root, 0, 61010), os.Chmod(root, 0o2775)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	in = load(t, root, value(&v))
+	_, err := in.Refresh(t.Context(), "c", nil)
+	_, derr := in.Diff(t.Context(), "c")
+	var hinted *HintedError
+	if !errors.Is(err, ErrNotOwner) || !errors.Is(derr, ErrNotOwner) || !errors.As(err, &hinted) {
+		t.Errorf("%v, %v", err, derr)
+	}
+	if err := in.Invalidate("c"); err != nil {
+		t.Error(err)
+	}
+}

@@ -128,13 +128,13 @@ func (in *Install) built() ([]string, error) {
 	var names []string
 	var failed error
 	for _, dir := range in.readDirs() {
-		entries, err := os.ReadDir(dir)
+		entries, err := listDir(dir)
 		for _, e := range entries {
 			if e.IsDir() && format.ValidCacheName(e.Name()) && !onlyLock(dir+"/"+e.Name()) {
 				names = append(names, e.Name())
 			}
 		}
-		if !errors.Is(err, unix.ENOTDIR) { // it is told where it is in the way
+		if !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP) { // it is told where it is in the way
 			failed = errors.Join(failed, ignoreNotExist(err))
 		}
 	}
@@ -145,7 +145,7 @@ func (in *Install) built() ([]string, error) {
 // onlyLock says whether a cache's directory is as gc leaves that of a cache
 // which is no longer declared.
 func onlyLock(dir string) bool {
-	entries, err := os.ReadDir(dir)
+	entries, err := listDir(dir)
 	return err == nil && len(entries) == 1 && entries[0].Name() == format.Lock
 }
 

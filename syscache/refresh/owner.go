@@ -86,6 +86,18 @@ func (in *Install) checkSelf() error {
 	return nil
 }
 
+// checkRuns refuses to run, as root, builders that the members of a group could
+// have put there, or to read for them what their configuration names.
+func (in *Install) checkRuns() error {
+	if os.Geteuid() != 0 || in.owner.uid != 0 || !in.owner.shared {
+		return nil
+	}
+	return &HintedError{
+		fmt.Errorf("%w: group %d can write %s, and root runs nothing that its members could have put there", ErrNotOwner, in.owner.gid, in.root),
+		fmt.Sprintf("refresh as a member of group %d, or let root alone write it: chmod g-w", in.owner.gid),
+	}
+}
+
 // memberOf says whether this process has a group.
 func memberOf(gid uint32) bool {
 	groups, _ := os.Getgroups()

@@ -184,6 +184,28 @@ func (r *refresher) markStale(before *published) error {
 	return markStale(r.disk, r.dir)
 }
 
+// dropStale removes what was marked stale before. An invalidate may come at the
+// very moment and mark what is published now: its mark is put back then, for
+// readers would find the cache missing, and those who accept stale data nothing.
+func (r *refresher) dropStale() error {
+	if _, err := os.Lstat(r.dir + "/" + format.Stale); err != nil {
+		return ignoreNotExist(err)
+	}
+	published, err := r.owner.readPublished(r.dir + "/" + format.Current)
+	if err != nil {
+		return nil // it was marked, and the mark is to stay
+	}
+	if err := lstatAndRemove(r.disk, r.dir+"/"+format.Stale); err != nil {
+		return ignoreNotExist(err)
+	}
+	for _, name := range []string{format.Current, format.Stale} {
+		if _, err := os.Lstat(r.dir + "/" + name); err == nil {
+			return nil
+		}
+	}
+	return r.writeStale(r.dir, published)
+}
+
 // maskImage marks what an image ships of a cache stale, if readers would look
 // at that: the mark is in the cache_dir that they look into first.
 func (in *Install) maskImage(cache string) error {
@@ -201,12 +223,17 @@ func (in *Install) maskImage(cache string) error {
 	if err := in.owner.checkPath(in.root, dir); err != nil {
 		return err
 	}
+	return in.writeStale(dir, shipped)
+}
+
+// writeStale makes a pointer's bytes the mark of the cache in dir.
+func (in *Install) writeStale(dir string, pointer []byte) error {
 	tmp := dir + "/" + randomName(format.ScratchPrefix)
 	f, err := in.disk.Create(tmp)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(shipped)
+	_, err = f.Write(pointer)
 	err = errors.Join(err, f.Chmod(publicMode), f.Sync(), f.Close())
 	if err == nil {
 		err = in.disk.Rename(tmp, dir+"/"+format.Stale)
@@ -234,7 +261,7 @@ func removeTokens(d disk, dir, mine string) error {
 	names, err := namesWith(dir, format.TokenPrefix)
 	for _, name := range names {
 		if path := dir + "/" + name; path != mine {
-			if err := ignoreNotExist(d.Remove(path)); err != nil {
+			if err := removeAll(d, path); err != nil { // a stranger's may be a directory
 				return err
 			}
 		}
@@ -319,19 +346,25 @@ func (r *refresher) sweep() error {
 }
 
 func namesWith(dir, prefix string) ([]string, error) {
-	d, err := os.Open(dir)
+	entries, err := listDir(dir)
+	var found []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), prefix) {
+			found = append(found, e.Name())
+		}
+	}
+	return found, err
+}
+
+// listDir lists a directory of the cache_dir, and neither follows a link nor
+// waits for a FIFO that the owner of the install put in its place.
+func listDir(dir string) ([]fs.DirEntry, error) {
+	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	var found []string
-	for _, name := range names {
-		if strings.HasPrefix(name, prefix) {
-			found = append(found, name)
-		}
-	}
-	return found, err
+	return d.ReadDir(-1)
 }
 
 func ignoreNotExist(err error) error {

@@ -98,7 +98,7 @@ func (r *refresher) tidy(g *generation) error {
 	if err := r.linkLatest(g); err != nil {
 		return err
 	}
-	if err := ignoreNotExist(lstatAndRemove(r.disk, r.dir+"/"+format.Stale)); err != nil {
+	if err := r.dropStale(); err != nil {
 		return err
 	}
 	retired, err := r.collect(g.meta.Key)
@@ -128,7 +128,7 @@ func (r *refresher) collect(key syscache.Key) (map[string]int64, error) {
 // removed.
 func (r *refresher) collectAfter(key syscache.Key, keep time.Duration) (map[string]int64, Collected, error) {
 	var done Collected
-	entries, err := os.ReadDir(r.dir + "/" + format.Generations)
+	entries, err := listDir(r.dir + "/" + format.Generations)
 	if err != nil {
 		return nil, done, ignoreNotExist(err)
 	}
