@@ -175,7 +175,7 @@ var settings = map[string]func(p *configParser, v toml.Primitive, c *Cache){
 		const hint = `write kind = "table" or kind = "files"`
 		s, ok := p.str(v, hint)
 		if ok && s != "table" && s != "files" {
-			p.at(v, fmt.Sprintf("kind %q", s), hint)
+			p.at(v, fmt.Sprintf("kind %q is neither table nor files", s), hint)
 		}
 		c.Files = s == "files"
 	},
@@ -230,7 +230,7 @@ var settings = map[string]func(p *configParser, v toml.Primitive, c *Cache){
 		const hint = `write inputs_from = "share/app/FILES": a file under the root with the path of an input a line`
 		s, ok := p.str(v, hint)
 		if ok && !format.ValidPath(s) {
-			p.at(v, fmt.Sprintf("path %q", s), hint)
+			p.at(v, fmt.Sprintf("path %q is not below the root", s), hint)
 		}
 		c.InputsFrom = s
 	},
@@ -242,7 +242,7 @@ func decodeWitness(p *configParser, v toml.Primitive, c *Cache) {
 	const hint = `write a list of paths relative to the root, ["share/app/MANIFEST"], or "inputs"`
 	if s, ok := p.value(v).(string); ok {
 		if s != "inputs" {
-			p.at(v, fmt.Sprintf("witness %q", s), hint)
+			p.at(v, fmt.Sprintf("witness %q is no list", s), hint)
 		}
 		return
 	}
@@ -439,7 +439,7 @@ func checkPattern(pattern string, absolute bool) error {
 // checkWitness checks a witness path; a directory may end in a slash.
 func checkWitness(w string) error {
 	if !format.ValidPath(strings.TrimSuffix(w, "/")) {
-		return fmt.Errorf("witness %q", w)
+		return fmt.Errorf("witness %q is not a path below the root", w)
 	}
 	return nil
 }
@@ -447,11 +447,11 @@ func checkWitness(w string) error {
 func checkCommand(command []string) error {
 	name := command[0]
 	if !format.ValidPath(strings.TrimPrefix(name, "/")) || path.Clean(name) != name {
-		return fmt.Errorf("command %q", name)
+		return fmt.Errorf("command %q is neither below the root nor absolute", name)
 	}
 	for _, arg := range command {
 		if strings.IndexByte(arg, 0) >= 0 {
-			return fmt.Errorf("command argument %q", arg)
+			return fmt.Errorf("command argument %q has a NUL", arg)
 		}
 	}
 	return nil
@@ -460,7 +460,7 @@ func checkCommand(command []string) error {
 func checkEnv(name, value string) error {
 	switch {
 	case name == "" || strings.ContainsAny(name, "=\x00") || strings.IndexByte(value, 0) >= 0:
-		return fmt.Errorf("environment variable %q", name)
+		return fmt.Errorf("environment variable %q cannot be set", name)
 	case strings.HasPrefix(name, "SYSCACHE_"):
 		return fmt.Errorf("environment variable %s is reserved", name)
 	}
