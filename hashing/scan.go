@@ -32,7 +32,7 @@ import (
 // # What is left out
 //
 // Of what matches, this is left out and told in Tree.Left: what is neither file
-// nor link; directories on another file system (on btrfs, in another
+// nor link; what has a path of more than 3,840 bytes; directories on another file system (on btrfs, in another
 // subvolume); and what not everybody who can enter Root can read, namely
 // others if its mode lets them enter, else its group if it lets that enter,
 // else its owner.

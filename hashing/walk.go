@@ -56,6 +56,10 @@ type subdir struct {
 // queue those that wait in it: a tree may be deeper than there are descriptors.
 const maxOpen = 64
 
+// maxPath is the length of the longest path that is an input. A reader names it
+// with the root in front, and the kernel takes 4096 bytes.
+const maxPath = 3840
+
 // errAgain says that what was looked at changed, and is worth another look.
 var errAgain = errors.New("again")
 
@@ -218,8 +222,8 @@ func (w *walk) probe(l *level, names []string, steps []step) (types []byte, all 
 // take takes an entry of the directory l that matches, or below which
 // something may. It returns true if it is a directory to enter.
 func (w *walk) take(l *level, name string, typ byte, s *step) (bool, error) {
-	if len(s.path) > maxName {
-		w.leave(s.path[:64]+"...", fmt.Sprintf("its path has more than %d bytes", maxName))
+	if len(s.path) > maxPath {
+		w.leave(s.path[:64]+"...", fmt.Sprintf("its path has more than %d bytes", maxPath))
 		return false, nil
 	}
 	if typ == typeDir {

@@ -150,7 +150,11 @@ func (r *Reader) explain(op string, err error) error {
 }
 
 func (r *Reader) hint(sentinel error) string {
-	refresh := "syscache --root " + format.ShellQuote(r.root) + " refresh "
+	refresh := "syscache --root " + format.ShellQuote(r.root)
+	if len(r.options.CacheDirs) == 1 { // not the root's own two
+		refresh += " --cache-dir " + format.ShellQuote(r.options.CacheDirs[0])
+	}
+	refresh += " refresh "
 	switch sentinel {
 	case ErrMissing, ErrStale:
 		return "who may write the install can run: " + refresh + r.cache

@@ -150,7 +150,7 @@ func hint(err error) string {
 	case errors.As(err, &config):
 		return config.Hint
 	case errors.As(err, &build):
-		return "mend the builder and refresh again; until then readers miss, and those who accept stale data have the old"
+		return "mend the builder and refresh again; status tells what readers have until then"
 	case errors.As(err, &held):
 		return "wait longer with --wait, or look what that process is doing"
 	case errors.Is(err, refresh.ErrUnconfigured):

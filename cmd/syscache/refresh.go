@@ -32,7 +32,7 @@ The inputs of each cache are scanned. It is built only if they changed, or
 something else that decides the result: its build command, the environment of
 that, or the files of its recipe. What is built is published whole, at once.
 
-On failure readers keep what they had or, where the inputs changed, do without
+On failure readers keep what they had or, where something changed, do without
 until the next refresh. Caches that are no longer configured are marked stale.`,
 		Example: "  syscache --root /opt/sage refresh\n  syscache --root /opt/sage refresh --force star-imports",
 		RunE: func(c *cobra.Command, names []string) error {

@@ -162,7 +162,10 @@ func (d *doctor) audience() {
 	case unmapped(d.owner.uid):
 		refreshes = "its owner refreshes"
 	}
-	if d.owner.shared {
+	switch {
+	case d.owner.shared && d.owner.uid == 0: // see checkRuns
+		refreshes = fmt.Sprintf("the members of group %d refresh, but not root", d.owner.gid)
+	case d.owner.shared:
 		refreshes += fmt.Sprintf(", and so do the members of group %d", d.owner.gid)
 	}
 	reads := "everyone can read"

@@ -132,7 +132,7 @@ func TestDoctor(t *testing.T) {
 		"a closed cache":                     {chmod(cacheDir+"/a/g", 0o700), Problem, "state", "/a/g (mode 0700): the others miss"},
 		"a closed pointer":                   {chmod(cacheDir+"/a/current", 0o600), Problem, "state", "not everyone can read"},
 		"a private root":                     {chmod("", 0o750), OK, "audience", "others cannot enter it (mode 0750)"},
-		"a managed root":                     {chmod("", 0o2775), OK, "audience", "the members of group"},
+		"a managed root":                     {chmod("", 0o2775), OK, "audience", "refresh, but not root"},
 		"a cache_dir that all can write":     {chmod(cacheDir, 0o777), Problem, "cache-dir", "everyone can write"},
 		"a pointer that all can write":       {chmod(cacheDir+"/a/current", 0o666), Problem, "state", "untrusted"},
 		"a damaged pointer":                  {write(cacheDir+"/a/current", "nonsense", 0o644), Problem, "state", "corrupt"},
