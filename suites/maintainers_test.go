@@ -24,9 +24,17 @@ func newShared(t *testing.T) *root {
 	t.Helper()
 	r := newLines(t, admin)
 	r.own(r.dir, admin)
-	r.refresh()
-	r.own(r.dir+"/var", dora)
+	r.refreshedBy(dora)
 	return r
+}
+
+// refreshedBy has a maintainer refresh.
+func (r *root) refreshedBy(u user, flags ...string) {
+	r.t.Helper()
+	r.must(os.Chmod(r.side, 0o777))
+	r.must(os.WriteFile(r.side+"/log", nil, 0o666))
+	r.must(os.Chmod(r.side+"/log", 0o666)) // what builders write to
+	ok(r.t, run(r.t, asMember(u, r.syscache(append(flags, "refresh")...)...)))
 }
 
 // own gives a tree to a maintainer as their work leaves it: of the group,
@@ -75,8 +83,7 @@ func TestEveryMaintainerIsTrusted(t *testing.T) {
 func TestMaintainersFiles(t *testing.T) {
 	r := newPure(t)
 	r.own(r.dir, admin)
-	r.refresh()
-	r.own(r.dir+"/var", dora)
+	r.refreshedBy(dora)
 	readsAll(t, r)
 	r.must(os.Chmod(r.path("var/cache/syscache/f"), 0o777))
 	for _, how := range readers {
@@ -139,12 +146,11 @@ func TestOnlyMaintainersAreTrusted(t *testing.T) {
 func TestMaintainersOutsideOfTheRoot(t *testing.T) {
 	r := newLines(t, admin)
 	r.own(r.dir, admin)
-	dir := r.side + "/caches"
+	dir := filepath.Dir(r.dir) + "/caches"
 	r.must(os.Mkdir(dir, 0o755))
+	r.own(dir, dora)
+	r.refreshedBy(dora, "--cache-dir", dir)
 	r.own(dir, admin)
-	if o := run(t, as(admin, r.syscache("--cache-dir", dir, "refresh")...)); o.code != 0 {
-		t.Fatal(o)
-	}
 	for _, how := range readers {
 		if o := r.read(bob, how, "--cache-dir", dir, "get", "c", "lib/one"); o.code != 0 {
 			t.Errorf("%s: %v", how.name, o)

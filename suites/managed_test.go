@@ -85,6 +85,18 @@ func TestMaintainersTakeTurns(t *testing.T) {
 	}
 }
 
+// An owner who is none of the group that manages the install is told to join.
+func TestOwnerOutsideOfTheGroup(t *testing.T) {
+	r := newLines(t, alice)
+	r.manage(fs.ModeSetgid)
+	ok(t, run(t, asMember(bob, r.syscache("refresh")...)))
+	o := run(t, as(alice, r.syscache("refresh")...))
+	if o.code != 1 || !strings.Contains(o.stderr, "permission denied") || !strings.Contains(o.stderr, "hint: join group 61010") {
+		t.Error(o)
+	}
+	ok(t, run(t, as(admin, r.syscache("refresh")...)))
+}
+
 // A maintainer's refresh that was killed is swept by another's, but for what its
 // builder made for its own user alone.
 func TestMaintainerSweepsAnothers(t *testing.T) {

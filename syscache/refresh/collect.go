@@ -52,7 +52,7 @@ func (in *Install) Collect(ctx context.Context, cache string, o *CollectOptions)
 		Mode: in.owner.lockMode(), Wait: o.Wait, Waiting: o.Waiting, Warn: in.warn,
 	})
 	if err != nil {
-		return Collected{}, lockError(ctx, err)
+		return Collected{}, in.lockError(ctx, err)
 	}
 	defer l.Release()
 	done, err := r.collectAll(o.Now)

@@ -108,16 +108,19 @@ func (r *refresher) locked(ctx context.Context, o *Options) (Result, error) {
 		},
 	})
 	if err != nil {
-		return Result{}, lockError(ctx, err)
+		return Result{}, r.lockError(ctx, err)
 	}
 	defer l.Release()
 	return r.run(ctx)
 }
 
 // lockError adds what to do about a lock that could not even be waited for.
-func lockError(ctx context.Context, err error) error {
+func (in *Install) lockError(ctx context.Context, err error) error {
 	var held *lock.HeldError
-	if errors.As(err, &held) || ctx.Err() != nil || errors.Is(err, fs.ErrPermission) {
+	switch denied := errors.Is(err, fs.ErrPermission); {
+	case denied && in.owner.shared && !memberOf(in.owner.gid):
+		return &HintedError{err, fmt.Sprintf("join group %d, which manages the install: a member made that file", in.owner.gid)}
+	case errors.As(err, &held) || ctx.Err() != nil || denied:
 		return err
 	}
 	return &HintedError{err, "the lock is an empty regular file that refreshers make: remove what else is there"}
