@@ -1,0 +1,198 @@
+package suites
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A mutation takes one safeguard away. Some test must fail then: what no test
+// misses is not guarded.
+type mutation struct {
+	name     string
+	file     string // of the module
+	old, new string // old stands there once
+	pkg      string
+	test     string
+}
+
+var mutations = []mutation{
+	{
+		"the directory is not synced after the pointer is renamed", "syscache/refresh/publish.go",
+		"r.token = nil\n\treturn r.disk.SyncDir(r.dir)\n", "r.token = nil\n\treturn nil\n",
+		"syscache/refresh", "TestDurableOrder",
+	},
+	{
+		"the staged directories are not synced", "syscache/refresh/build.go",
+		"return g, st.disk.SyncDir(st.gen)\n", "return g, nil\n",
+		"syscache/refresh", "TestDurableOrder",
+	},
+	{
+		"the pointer is not synced", "syscache/refresh/publish.go",
+		"\tif err := t.file.Sync(); err != nil {\n\t\treturn err\n\t}\n", "",
+		"syscache/refresh", "TestDurableOrder",
+	},
+	{
+		"the lock file is not looked at again after the lock", "lock/lock.go",
+		"if !a.names(f, seen) {", "if false {",
+		"lock", "TestReplacedWhileWaiting",
+	},
+	{
+		"after the lock, what another built meanwhile is not looked for", "syscache/refresh/refresh.go",
+		"\tg := r.existing(ctx, s.key)\n", "\tvar g *generation\n",
+		"syscache/refresh", "TestOutcomes",
+	},
+	{
+		"the unchanged pointer is not recognised after the lock", "syscache/refresh/refresh.go",
+		"\tif !r.force {\n", "\tif false {\n",
+		"suites", "TestFiftyRefreshersBuildOnce",
+	},
+	{
+		"a token that is gone is not noticed", "syscache/refresh/publish.go",
+		"\tif errors.Is(err, fs.ErrNotExist) {\n\t\treturn overtaken(", "\tif errors.Is(err, fs.ErrNotExist) {\n\t\tif err := r.writeStale(r.dir, b); err != nil {\n\t\t\treturn err\n\t\t}\n\t\terr = r.disk.Rename(r.dir+\"/\"+format.Stale, r.dir+\"/\"+format.Current)\n\t} else if false {\n\t\treturn overtaken(",
+		"suites", "TestInvalidateDuringABuild",
+	},
+	{
+		"invalidate leaves the tokens", "syscache/refresh/publish.go",
+		"\tif err := removeTokens(d, dir, \"\"); err != nil {", "\tif err := error(nil); err != nil {",
+		"suites", "TestInvalidateDuringABuild",
+	},
+	{
+		"the token is not asked for after nothing had changed", "syscache/refresh/refresh.go",
+		"return err == nil && format.IdentityOf(&st) == before.id", "return err == nil || before != nil",
+		"suites", "TestInvalidateWhileNothingIsBuilt",
+	},
+	{
+		"other refreshers' tokens are left before the last rename", "syscache/refresh/publish.go",
+		"\tif err := r.removeTokens(t.path); err != nil {", "\tif err := error(nil); err != nil {",
+		"syscache/refresh", "TestOthersTokens",
+	},
+	{
+		"no fchmod of the pointer", "syscache/refresh/publish.go",
+		"\tif err := t.file.Chmod(publicMode); err != nil {\n\t\treturn err\n\t}\n", "",
+		"syscache/refresh", "TestModes",
+	},
+	{
+		"no fchmod of outputs", "syscache/refresh/build.go",
+		"\terr := f.Chmod(mode)\n", "\tvar err error\n",
+		"syscache/refresh", "TestModes",
+	},
+	{
+		"directories get the mode that the umask leaves", "syscache/refresh/disk.go",
+		"\treturn os.Chmod(path, mode)\n}\n\nfunc (realDisk) Create", "\treturn nil\n}\n\nfunc (realDisk) Create",
+		"syscache/refresh", "TestModes",
+	},
+	{
+		"the owner is not checked", "syscache/trust.go",
+		"case !t.owner(st.Uid) && !t.member(st.Gid):", "case false:",
+		"syscache", "TestUntrusted",
+	},
+	{
+		"what everyone can write is trusted", "syscache/trust.go",
+		"\tcase mode&0o002 != 0:\n", "\tcase false:\n",
+		"syscache", "TestUntrusted",
+	},
+	{
+		"the inputs are not looked at after the build", "syscache/refresh/refresh.go",
+		"if changed := s.changed(after); changed != \"\" {", "if changed := \"\"; changed != \"\" {",
+		"suites", "TestInputsChangedDuringTheBuild",
+	},
+	{
+		"witnesses are recorded after the scan", "syscache/refresh/observe.go",
+		"\ts.hashed = s.tree.Hashed\n", `	s.witnesses = nil
+	for _, w := range r.c.Witness {
+		recorded, err := r.recordWitness(ctx, strings.TrimSuffix(w, "/"))
+		if err != nil {
+			return nil, err
+		}
+		s.witnesses = append(s.witnesses, recorded)
+	}
+	s.hashed = s.tree.Hashed
+`,
+		"suites", "TestWitnessIsRecordedBeforeTheScan",
+	},
+	{
+		"\"not found\" is answered without the checksums of the index", "syscache/table.go",
+		"\tif err := t.verify(format.SlotSize*i, format.SlotSize*n); err != nil {\n\t\treturn err\n\t}\n\treturn ErrNotFound", "\treturn ErrNotFound",
+		"syscache", "TestEveryBitOfATable",
+	},
+	{
+		"the cache is not marked stale before the build", "syscache/refresh/refresh.go",
+		"\t\tif err := r.markStale(before); err != nil {\n\t\t\treturn nil, nil, err\n\t\t}\n", "",
+		"syscache/refresh", "TestFailure",
+	},
+	{
+		"outputs are not copied", "syscache/refresh/build.go",
+		"\tif err := st.copyDir(ctx, out, \".\", format.Files); err != nil {", "\tos.Remove(st.gen + \"/\" + format.Files)\n\tos.Rename(in.Out, st.gen+\"/\"+format.Files)\n\tos.Chmod(st.gen+\"/\"+format.Files, 0o755)\n\tst.outputs = append(st.outputs, format.Output{Path: format.Files, Type: format.OutputDir, Mode: 0o755})\n\tif err := error(nil); err != nil {",
+		"syscache/refresh", "TestCopied",
+	},
+	{
+		"nothing is swept", "syscache/refresh/publish.go",
+		"\tif err := r.removeTokens(\"\"); err != nil {\n\t\treturn err\n\t}\n", "\treturn nil\n",
+		"syscache/refresh", "TestSweep",
+	},
+	{
+		"the reader does not look again after ENOENT", "syscache/open.go",
+		"if errors.As(err, new(movedError)) {", "if false {",
+		"syscache", "TestRepublishedMeanwhile",
+	},
+	{
+		"the environment of a set-uid program counts", "internal/environ/environ.go",
+		"return a[1] != 0", "return false",
+		"internal/environ", "TestGet",
+	},
+}
+
+// TestMutations takes each safeguard away, in turn, and runs the test that is
+// to miss it.
+func TestMutations(t *testing.T) {
+	slow(t)
+	if os.Getenv(mutated) != "" {
+		t.Fatal("a mutation of a mutation")
+	}
+	for _, m := range mutations {
+		t.Run(m.test+": "+m.name, func(t *testing.T) { m.run(t) })
+	}
+}
+
+// mutated is set where a mutated module is tested.
+const mutated = "SUITES_MUTATED"
+
+func (m *mutation) run(t *testing.T) {
+	module, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	source, err := os.ReadFile(module + "/" + m.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), m.old); n != 1 {
+		t.Fatalf("%s has what is to be taken away %d times: say anew what the safeguard is", m.file, n)
+	}
+	without := strings.Replace(string(source), m.old, m.new, 1)
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {module + "/" + m.file: dir + "/mutated.go"}})
+	err = errors.Join(err, os.WriteFile(dir+"/mutated.go", []byte(without), fs.ModePerm), os.WriteFile(dir+"/overlay.json", overlay, fs.ModePerm))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// In all that the test builds too: the suites build the command.
+	cmd := exec.Command("go", "test", "-count=1", "-run", "^"+m.test+"$", "./"+m.pkg)
+	cmd.Dir = module
+	cmd.Env = append(os.Environ(), "GOFLAGS=-overlay="+dir+"/overlay.json", mutated+"=1")
+	out, err := cmd.CombinedOutput()
+	switch {
+	case strings.Contains(string(out), "[build failed]") || strings.Contains(string(out), "build syscache:"):
+		t.Fatalf("does not compile:\n%s", out)
+	case err == nil:
+		t.Errorf("%s passes all the same:\n%s", m.test, out)
+	case !strings.Contains(string(out), "--- FAIL: "+m.test):
+		t.Errorf("%s did not fail, something else did:\n%s", m.test, out)
+	}
+}
