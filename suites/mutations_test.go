@@ -124,7 +124,7 @@ var mutations = []mutation{
 	{
 		"the cache is not marked stale before the build", "syscache/refresh/refresh.go",
 		"\t\tif err := r.markStale(before); err != nil {\n\t\t\treturn nil, nil, err\n\t\t}\n", "",
-		"syscache/refresh", "TestFailure",
+		"suites", "TestStaleWhileItIsBuilt",
 	},
 	{
 		"outputs are not copied", "syscache/refresh/build.go",

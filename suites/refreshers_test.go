@@ -126,6 +126,23 @@ func TestInvalidateDuringABuild(t *testing.T) {
 	}
 }
 
+// What a refresh has seen to be old nobody believes from then on, not only when
+// the build, which may take an hour, is done (I2).
+func TestStaleWhileItIsBuilt(t *testing.T) {
+	r := newGated(t, `witness = []`)
+	first := start(t, as(admin, r.syscache("refresh", "--json")...))
+	r.pass()
+	r.succeeded(first.wait())
+	r.write("lib/one", "edited\n")
+	r.holds("one", `"1111"`) // no witness tells
+	next := start(t, as(admin, r.syscache("refresh", "--json")...))
+	r.running(2)
+	r.misses(admin, bob)
+	r.pass()
+	r.succeeded(next.wait())
+	r.holds("one", `"edited"`)
+}
+
 func (r *root) invalidate() {
 	r.t.Helper()
 	if o := run(r.t, as(admin, r.syscache("invalidate", "c")...)); o.code != 0 {
