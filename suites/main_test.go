@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -42,7 +43,22 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if os.Getenv(apart) == "" {
+		fmt.Fprintln(os.Stderr, "suites:", goApart())
+		os.Exit(1)
+	}
 	os.Exit(withPrograms(m.Run))
+}
+
+// apart is set where this runs in a mount namespace of its own: whatever tests
+// mount, nobody else sees it, and it is gone with them, even if they are killed.
+const apart = "SUITES_APART"
+
+// goApart begins again, apart. It returns only if it cannot.
+func goApart() error {
+	os.Setenv(apart, "1")
+	argv := append([]string{"unshare", "--mount", "--propagation", "private"}, os.Args...)
+	return syscall.Exec("/usr/bin/unshare", argv, os.Environ())
 }
 
 // cannotRun says why the suites cannot run here, "" if they can.

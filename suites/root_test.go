@@ -2,6 +2,7 @@ package suites
 
 import (
 	"bufio"
+	stdcmp "cmp"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -24,11 +25,15 @@ type root struct {
 	owner user
 }
 
+// parent is where newRoot makes installs: a directory that every user can reach,
+// on the file system that is to be tested.
+var parent = stdcmp.Or(os.Getenv("SUITES_DIR"), "/tmp")
+
 // newRoot returns an empty install of owner that every user can reach. (The
 // parents of t.TempDir keep others out.)
 func newRoot(t *testing.T, owner user) *root {
 	t.Helper()
-	return newRootIn(t, "/tmp", owner)
+	return newRootIn(t, parent, owner)
 }
 
 func newRootIn(t *testing.T, parent string, owner user) *root {
