@@ -151,12 +151,17 @@ func onlyLock(dir string) bool {
 
 // unmasked says whether readers of a cache look at what an image ships.
 func (in *Install) unmasked(cache string) bool {
+	return !decides(in.cacheDir+"/"+cache) && in.shipped(cache)
+}
+
+// decides says whether readers look no further than to a cache's directory.
+func decides(dir string) bool {
 	for _, name := range []string{format.Current, format.Stale} {
-		if _, err := os.Lstat(in.cacheDir + "/" + cache + "/" + name); err == nil {
-			return false
+		if _, err := os.Lstat(dir + "/" + name); err == nil {
+			return true
 		}
 	}
-	return in.shipped(cache)
+	return false
 }
 
 // shipped says whether an image ships a cache to where readers look second.

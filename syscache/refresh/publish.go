@@ -140,6 +140,28 @@ func (r *refresher) publish(p *format.Pointer) error {
 	return r.disk.SyncDir(r.dir)
 }
 
+// syncWay makes durable what a refresher that was killed may have left unsynced:
+// the name of a generation that is found in its place and, before the first
+// publish, those of the directories that lead to it.
+func (r *refresher) syncWay(g *generation) error {
+	places := r.dir + "/" + format.Generations
+	if !g.installed && filepath.Dir(g.dir) == places {
+		if err := r.disk.SyncDir(places); err != nil {
+			return err
+		}
+	}
+	if decides(r.dir) {
+		return nil
+	}
+	for dir := range way(r.root, r.dir) {
+		err := r.disk.SyncDir(filepath.Dir(dir))
+		if err != nil && !errors.Is(err, fs.ErrPermission) { // it is not of our making
+			return err
+		}
+	}
+	return r.disk.SyncDir(r.dir)
+}
+
 // linkLatest keeps the link latest where g's files are, or keeps there none.
 // It is moved before a generation is collected: it never leads nowhere.
 func (r *refresher) linkLatest(g *generation) error {
@@ -198,10 +220,8 @@ func (r *refresher) dropStale() error {
 	if err := lstatAndRemove(r.disk, r.dir+"/"+format.Stale); err != nil {
 		return ignoreNotExist(err)
 	}
-	for _, name := range []string{format.Current, format.Stale} {
-		if _, err := os.Lstat(r.dir + "/" + name); err == nil {
-			return nil
-		}
+	if decides(r.dir) {
+		return nil
 	}
 	return r.writeStale(r.dir, published)
 }
@@ -244,12 +264,14 @@ func (in *Install) writeStale(dir string, pointer []byte) error {
 	return in.disk.SyncDir(dir)
 }
 
+// markStale marks the pointer in dir, durably. The mark of one that was killed
+// before it synced is none yet.
 func markStale(d disk, dir string) error {
 	err := d.Rename(dir+"/"+format.Current, dir+"/"+format.Stale)
-	if err != nil {
-		return ignoreNotExist(err)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return d.SyncDir(dir)
+	return ignoreNotExist(d.SyncDir(dir))
 }
 
 // removeTokens removes the tokens of all refreshers but the one with mine.

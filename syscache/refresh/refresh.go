@@ -249,6 +249,9 @@ func (r *refresher) attempt(ctx context.Context) (Result, *generation, error) {
 	}
 	changes := r.changes(before, s)
 	r.progress.enter(Publishing)
+	if err := r.syncWay(g); err != nil {
+		return Result{}, nil, err
+	}
 	if err := r.publish(r.pointer(s, g)); err != nil {
 		if g.installed && errors.Is(err, errOvertaken) {
 			// Whoever invalidated meant this build, and it must not be found
