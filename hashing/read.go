@@ -2,9 +2,9 @@ package hashing
 
 import (
 	"github.com/zeebo/blake3"
-	"golang.org/x/sys/unix"
 
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 )
 
 // bufferSize is what is read at once: enough for BLAKE3 to work on many chunks

@@ -8,9 +8,8 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 )
 
 // A Scan finds and digests the files under Root that match one of Include and

@@ -2,7 +2,7 @@
 
 package hashing
 
-import "golang.org/x/sys/unix"
+import "github.com/syscache/syscache/internal/unix"
 
 const statFlags = unix.AT_SYMLINK_NOFOLLOW
 

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 )
 
 // ErrChanging is the error of reading something that changed each time it was
@@ -44,7 +44,7 @@ func Settle(ctx context.Context, root, path string) (bool, error) {
 func (c *clock) settles(full string) (until int64, ok bool, err error) {
 	paths := []string{full}
 	fi, err := os.Lstat(full)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return 0, true, nil
 	}
 	if err == nil && fi.IsDir() {

@@ -4,9 +4,8 @@ import (
 	"bytes"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 	"github.com/syscache/syscache/internal/witness"
 )
 

@@ -5,7 +5,7 @@ package syscache
 import (
 	"errors"
 
-	"golang.org/x/sys/unix"
+	"github.com/syscache/syscache/internal/unix"
 )
 
 // A path is one of which an lstat is asked often.

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
+	"github.com/syscache/syscache/internal/unix"
 )
 
 // mapAfter is the number of look-ups answered with pread before the file is

@@ -24,7 +24,7 @@ func main() {
 	// hears no context.
 	context.AfterFunc(ctx, stop)
 	// What builders write, too, must not depend on the caller's.
-	inheritedUmask = syscall.Umask(0o022)
+	inheritedUmask = umask(0o022)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	os.Exit(code)
 }

@@ -13,8 +13,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/internal/environ"
 	"github.com/syscache/syscache/syscache/refresh"
 )
@@ -122,14 +120,11 @@ func (s *screen) size() (width, height int, ok bool) {
 	if !ok {
 		return 0, 0, false
 	}
-	ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0, 0, false
-	}
-	if ws.Col == 0 || ws.Row == 0 { // nobody told it
+	width, height, ok = terminalSize(f)
+	if ok && (width == 0 || height == 0) { // nobody told it
 		return 80, 24, true
 	}
-	return int(ws.Col), int(ws.Row), true
+	return width, height, ok
 }
 
 func (s *screen) start(name string) *activity {

@@ -3,7 +3,7 @@ package format
 import (
 	"encoding/binary"
 
-	"golang.org/x/sys/unix"
+	"github.com/syscache/syscache/internal/unix"
 )
 
 // Identity is what one stat says of a file: the reader's cheap evidence that

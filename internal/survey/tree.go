@@ -7,9 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 )
 
 // Bounds of the looking: whoever made the tree may have made it endless.
@@ -104,12 +103,12 @@ func (t *tree) names(dir string) []string {
 }
 
 func (t *tree) openDir(dir string) (*os.File, error) {
-	return os.OpenFile(format.Join(t.root, dir), os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	return unix.OpenFile(format.Join(t.root, dir), os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 }
 
 // head returns how a regular file begins.
 func (t *tree) head(path string) string {
-	f, err := os.OpenFile(format.Join(t.root, path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := unix.OpenFile(format.Join(t.root, path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return ""
 	}

@@ -2,6 +2,6 @@
 
 package witness
 
-import "golang.org/x/sys/unix"
+import "github.com/syscache/syscache/internal/unix"
 
 const openDirectory = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC

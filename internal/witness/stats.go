@@ -3,9 +3,8 @@ package witness
 import (
 	"fmt"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 )
 
 // CheckStats returns nil if every directory and file in stats still has its

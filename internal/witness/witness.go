@@ -13,9 +13,8 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 )
 
 // Observe returns the witness that path, relative to root, is now. A path
@@ -174,7 +173,7 @@ func writeEntry(w io.Writer, t byte, name string) {
 
 func digestFile(full string) (d [32]byte, err error) {
 	// O_NONBLOCK: a FIFO put there since the stat must not block us.
-	f, err := os.OpenFile(full, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	f, err := unix.OpenFile(full, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return d, err
 	}

@@ -8,11 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 )
 
 // A disk is every operation by which a refresh changes anything. There is the
@@ -59,7 +57,7 @@ func (realDisk) Mkdir(path string, mode fs.FileMode) error {
 func (realDisk) Create(path string) (file, error) {
 	// Through an interface only where err is nil: a nil *os.File is no nil
 	// file.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, private)
+	f, err := unix.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, private)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +71,7 @@ func (realDisk) Symlink(target, path string) error { return os.Symlink(target, p
 
 func (realDisk) Link(from, to string) error { return os.Link(from, to) }
 
-func (realDisk) Rename(from, to string) error { return syscallRename(from, to) }
+func (realDisk) Rename(from, to string) error { return rename(from, to) }
 
 // Exchange is one step where the file system can do that, else three.
 func (realDisk) Exchange(a, b string) error {
@@ -82,13 +80,13 @@ func (realDisk) Exchange(a, b string) error {
 		return err
 	}
 	aside := filepath.Dir(b) + "/" + randomName(format.ScratchPrefix)
-	if err := syscallRename(b, aside); err != nil {
+	if err := rename(b, aside); err != nil {
 		return err
 	}
-	if err := syscallRename(a, b); err != nil {
-		return errors.Join(err, syscallRename(aside, b))
+	if err := rename(a, b); err != nil {
+		return errors.Join(err, rename(aside, b))
 	}
-	return syscallRename(aside, a)
+	return rename(aside, a)
 }
 
 func (realDisk) Chmod(path string, mode fs.FileMode) error { return os.Chmod(path, mode) }
@@ -97,21 +95,12 @@ func (realDisk) Chown(path string, gid uint32) error { return os.Lchown(path, -1
 
 func (realDisk) Remove(path string) error { return os.Remove(path) }
 
-func (realDisk) SyncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
+func (realDisk) SyncDir(path string) error { return unix.SyncDir(path) }
 
-// syscallRename is rename(2) without os.Rename's stat of the target, which
-// would be one more moment for somebody to change it.
-func syscallRename(from, to string) error {
+func rename(from, to string) error {
 	for {
-		err := syscall.Rename(from, to)
-		if err != syscall.EINTR {
+		err := unix.Rename(from, to)
+		if err != unix.EINTR {
 			if err != nil {
 				return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 			}

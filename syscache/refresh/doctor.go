@@ -10,9 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 )
 
 // A Finding is what Doctor found in one place.
@@ -176,7 +175,7 @@ func (d *doctor) audience() {
 	default:
 		reads = fmt.Sprintf("nobody else can enter it (mode %04o)", mode&0o7777)
 	}
-	d.find(OK, "audience", d.Install.root, "", "%s; %s; you are uid %d", refreshes, reads, os.Geteuid())
+	d.find(OK, "audience", d.Install.root, "", "%s; %s; you are uid %d", refreshes, reads, unix.Geteuid())
 }
 
 // rootFS looks at the root's file system.
@@ -269,7 +268,7 @@ func (d *doctor) space() {
 
 func (d *doctor) mistakes() {
 	for _, m := range d.Mistakes() {
-		if unix.Access(m.File, unix.R_OK) == unix.EACCES && os.Geteuid() != int(d.owner.uid) {
+		if unix.Access(m.File, unix.R_OK) == unix.EACCES && unix.Geteuid() != int(d.owner.uid) {
 			d.find(Note, "configuration", m.File, "", "you may not read %s: who refreshes may", format.Show(m.File))
 			continue
 		}

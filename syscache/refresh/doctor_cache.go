@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"github.com/bmatcuk/doublestar/v4"
-	"golang.org/x/sys/unix"
 
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 	"github.com/syscache/syscache/lock"
 	"github.com/syscache/syscache/syscache"
 )
@@ -366,7 +366,7 @@ func (d *doctor) builder(c *Cache) {
 	}
 	var st unix.Stat_t
 	switch err := unix.Stat(command, &st); {
-	case err == unix.EACCES && os.Geteuid() != int(d.owner.uid):
+	case err == unix.EACCES && unix.Geteuid() != int(d.owner.uid):
 		d.find(Note, "builder", command, "", "you may not look at %s: who refreshes may", format.Show(command))
 		return
 	case err != nil:
@@ -418,7 +418,7 @@ func (d *doctor) executable(st *unix.Stat_t) bool {
 // interpreterOf returns what runs a script, "" for a program. The kernel takes
 // all up to a space, a tab or the end of the line: a carriage return too.
 func interpreterOf(command string) (string, error) {
-	f, err := os.OpenFile(command, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := unix.OpenFile(command, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return "", nil // who refreshes may read it, or need not
 	}

@@ -10,10 +10,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 	"github.com/syscache/syscache/syscache"
 )
 
@@ -115,7 +114,7 @@ func (o *ownership) readPublished(path string) ([]byte, error) {
 // nil, accepts. It follows no link and waits for nothing: whoever owns the
 // install may put a FIFO, or a link to /dev/zero, where root reads.
 func readRegular(path string, check func(*unix.Stat_t) error) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := unix.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +191,7 @@ func digestOutput(path string, t format.OutputType) (d [32]byte, err error) {
 		target, err := os.Readlink(path)
 		return sha256.Sum256([]byte(target)), err
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := unix.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return d, err
 	}

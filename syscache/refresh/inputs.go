@@ -12,10 +12,10 @@ import (
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
-	"golang.org/x/sys/unix"
 
 	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 )
 
 // A fileList is what inputs_from names: a list of inputs that the install wrote
@@ -46,7 +46,7 @@ func (r *refresher) readList() (*fileList, error) {
 	if err := noLinks(r.root, "inputs_from", r.c.InputsFrom); err != nil {
 		return nil, bad(err)
 	}
-	f, err := os.OpenFile(format.Join(r.root, r.c.InputsFrom), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := unix.OpenFile(format.Join(r.root, r.c.InputsFrom), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, bad(errors.Unwrap(err))
 	}

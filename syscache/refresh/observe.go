@@ -16,10 +16,10 @@ import (
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
-	"golang.org/x/sys/unix"
 
 	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 	"github.com/syscache/syscache/internal/witness"
 	"github.com/syscache/syscache/syscache"
 )
@@ -217,7 +217,7 @@ func (s *snapshot) absoluteFile(ctx context.Context, path string, parts map[stri
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(real, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := unix.OpenFile(real, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}

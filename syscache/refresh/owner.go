@@ -9,11 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 )
 
 // ownership is whose install it is: who may write it, nobody else, may write
@@ -35,25 +33,15 @@ type ownership struct {
 // environment stay root's. After an error the process may be half changed and
 // should end.
 func BecomeOwner(root string) error {
-	fi, err := os.Stat(root)
-	if err != nil {
-		return fmt.Errorf("root %s: %w", root, errors.Unwrap(err))
+	var st unix.Stat_t
+	if err := unix.Stat(root, &st); err != nil {
+		return fmt.Errorf("root %s: %w", root, err)
 	}
-	st := fi.Sys().(*syscall.Stat_t)
-	if os.Geteuid() != 0 || st.Uid == 0 || unmapped(st.Uid) {
+	if unix.Geteuid() != 0 || st.Uid == 0 || unmapped(st.Uid) {
 		return nil
 	}
-	// The group first: afterwards we may not. The directory's group rather
-	// than the user database's, which a chroot may lack. Both of root set the
-	// real and the saved ids too, in all threads.
-	for _, step := range []func() error{
-		func() error { return syscall.Setgroups([]int{int(st.Gid)}) },
-		func() error { return syscall.Setgid(int(st.Gid)) },
-		func() error { return syscall.Setuid(int(st.Uid)) },
-	} {
-		if err := step(); err != nil {
-			return fmt.Errorf("become uid %d, who owns %s: %w", st.Uid, root, err)
-		}
+	if err := become(st.Uid, st.Gid); err != nil {
+		return fmt.Errorf("become uid %d, who owns %s: %w", st.Uid, root, err)
 	}
 	if os.Geteuid() != int(st.Uid) || os.Getuid() != int(st.Uid) {
 		return fmt.Errorf("become uid %d, who owns %s: still uid %d", st.Uid, root, os.Geteuid())
@@ -71,7 +59,7 @@ var ErrNotOwner = errors.New("the install is somebody else's")
 // they wrote under the root. Elsewhere they may: they are then the only ones to
 // trust it. The members of the group that may write the root own it together.
 func (in *Install) checkSelf() error {
-	uid := os.Geteuid()
+	uid := unix.Geteuid()
 	stranger := uid != int(in.owner.uid) && in.internal
 	switch {
 	case stranger && unmapped(in.owner.uid):
@@ -89,7 +77,7 @@ func (in *Install) checkSelf() error {
 // checkRuns refuses to run, as root, builders that the members of a group could
 // have put there, or to read for them what their configuration names.
 func (in *Install) checkRuns() error {
-	if os.Geteuid() != 0 || in.owner.uid != 0 || !in.owner.shared {
+	if unix.Geteuid() != 0 || in.owner.uid != 0 || !in.owner.shared {
 		return nil
 	}
 	return &HintedError{
@@ -143,7 +131,7 @@ func (o *ownership) check(st *unix.Stat_t, want uint32, what string) error {
 		return wrongType(what + " is not a directory")
 	case mode&unix.S_IFMT != want:
 		return wrongType(what + " is not a regular file")
-	case st.Uid != 0 && st.Uid != o.uid && int(st.Uid) != os.Geteuid() && !(o.shared && st.Gid == o.gid):
+	case st.Uid != 0 && st.Uid != o.uid && int(st.Uid) != unix.Geteuid() && !(o.shared && st.Gid == o.gid):
 		return fmt.Errorf("%s belongs to uid %d, who neither is root nor owns the install", what, st.Uid)
 	case mode&unix.S_IWOTH != 0:
 		return fmt.Errorf("everyone can write %s (mode %04o)", what, mode&0o7777)

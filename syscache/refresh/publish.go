@@ -8,9 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 )
 
 // This file makes directories, renames and syncs; nothing else does.
@@ -381,7 +380,7 @@ func namesWith(dir, prefix string) ([]string, error) {
 // listDir lists a directory of the cache_dir, and neither follows a link nor
 // waits for a FIFO that the owner of the install put in its place.
 func listDir(dir string) ([]fs.DirEntry, error) {
-	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	d, err := unix.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -8,10 +8,9 @@ import (
 	"io/fs"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 	"github.com/syscache/syscache/lock"
 	"github.com/syscache/syscache/syscache"
 )

@@ -33,8 +33,8 @@ func goFiles(t *testing.T, dir string) map[string]*ast.File {
 	return files
 }
 
-// changes are the functions of os, syscall and unix that change files.
-var changes = regexp.MustCompile(`^(os|syscall|unix)\.(Rename.*|Remove.*|Write.*|Pwrite.*|Create.*|Mk.*|Chmod.*|Lchmod|Fchmod.*|Chown.*|Lchown.*|Fchown.*|Symlink.*|Link|Linkat|Unlink.*|Truncate|Ftruncate|Chtimes|Utimes.*|Utimens.*|Futimes.*|CopyFS|Setxattr|Fsetxattr|Lsetxattr|Removexattr|Creat|Rmdir|O_RDWR|O_WRONLY|O_CREATE|O_CREAT|O_TRUNC|O_APPEND|Umask|Chdir|Setenv|Unsetenv)$`)
+// changes are the functions of os, syscall, unix and windows that change files.
+var changes = regexp.MustCompile(`^(os|syscall|unix|windows)\.(MoveFile.*|DeleteFile|SetFile.*|SetEndOfFile|Rename.*|Remove.*|Write.*|Pwrite.*|Create.*|Mk.*|Chmod.*|Lchmod|Fchmod.*|Chown.*|Lchown.*|Fchown.*|Symlink.*|Link|Linkat|Unlink.*|Truncate|Ftruncate|Chtimes|Utimes.*|Utimens.*|Futimes.*|CopyFS|Setxattr|Fsetxattr|Lsetxattr|Removexattr|Creat|Rmdir|O_RDWR|O_WRONLY|O_CREATE|O_CREAT|O_TRUNC|O_APPEND|Umask|Chdir|Setenv|Unsetenv)$`)
 
 func selectors(f ast.Node, visit func(name string)) {
 	ast.Inspect(f, func(n ast.Node) bool {
@@ -97,6 +97,28 @@ func TestReadersChangeNothing(t *testing.T) {
 	}
 }
 
+// TestOnlyRenameChangesFiles: of what internal/unix has, so that what others use
+// of it shows whether they change anything.
+func TestOnlyRenameChangesFiles(t *testing.T) {
+	found := 0
+	for name, f := range goFiles(t, "../../internal/unix") {
+		for _, d := range f.Decls {
+			selectors(d, func(s string) {
+				if !changes.MatchString(s) || strings.Contains(s, ".O_") || s == "windows.CreateFile" { // who opens says for what
+					return
+				}
+				found++
+				if fn, ok := d.(*ast.FuncDecl); name != "rename_windows.go" && (!ok || fn.Name.Name != "Rename") {
+					t.Errorf("%s uses %s", name, s)
+				}
+			})
+		}
+	}
+	if found < 3 {
+		t.Errorf("only %d uses found: does this test still look at anything?", found)
+	}
+}
+
 // TestOnlyLayoutKnowsPaths: what the command prints for people may name a path.
 func TestOnlyLayoutKnowsPaths(t *testing.T) {
 	path := regexp.MustCompile(`var/cache/syscache|usr/lib/syscache|etc/syscache|^\.(pending|new)|^(current|inventory|manifest|meta|lock)$`)
@@ -130,7 +152,8 @@ func TestOnlyLayoutKnowsPaths(t *testing.T) {
 func TestDependencies(t *testing.T) {
 	const module = "github.com/syscache/syscache/"
 	for dir, allowed := range map[string][]string{
-		"internal/format":  {"golang.org/x/sys/"},
+		"internal/unix":    {"golang.org/x/sys/"},
+		"internal/format":  {"golang.org/x/sys/", module + "internal/unix"},
 		"internal/witness": {"golang.org/x/sys/", module + "internal/"},
 		"syscache":         {"golang.org/x/sys/", module + "internal/"},
 	} {

@@ -1,12 +1,12 @@
-//go:build !unix
-
 package lock
 
 import (
 	"io/fs"
 	"os"
+
+	"github.com/syscache/syscache/internal/unix"
 )
 
-const openFlags = os.O_RDWR
+const openFlags = os.O_RDWR | unix.O_NOFOLLOW
 
 func setMode(*os.File, fs.FileInfo, fs.FileMode) error { return nil }
