@@ -183,14 +183,15 @@ func TestOvertakenEachTime(t *testing.T) {
 	r.holds("run", `"4"`)
 }
 
-// slowed returns cmd run so that each rename from or to one of paths is begun
-// only after the kernel has waited: moments of microseconds last for seconds.
+// slowed returns cmd run so that each rename from or to one of paths, and each
+// chmod of one, is begun only after the kernel has waited: moments of
+// microseconds last for seconds.
 func slowed(r *root, seconds int, paths []string, argv ...string) *running {
 	strace := []string{"/usr/bin/strace", "-f", "-qq", "-o", "/dev/null"}
 	for _, p := range paths {
 		strace = append(strace, "-P", p)
 	}
-	calls := "rename,renameat,renameat2"
+	calls := "rename,renameat,renameat2,chmod,fchmodat"
 	strace = append(strace, "-e", "trace="+calls, "-e", fmt.Sprintf("inject=%s:delay_enter=%d", calls, seconds*1e6))
 	return start(r.t, as(admin, append(strace, argv...)...))
 }
@@ -241,4 +242,20 @@ func TestInvalidateIsNotLost(t *testing.T) {
 	}
 	r.succeeded(refresh.wait())
 	r.fresh(admin, bob)
+}
+
+// While the first refresh runs the cache is not built yet, to everybody: from
+// its directory's first moment on they may look into it (I7).
+func TestMissingUntilItIsBuilt(t *testing.T) {
+	slow(t)
+	r := newLines(t, admin)
+	home := filepath.Clean(r.cache(""))
+	refresh := slowed(r, 1, []string{home}, r.syscache("refresh", "--json")...)
+	eventually(t, "the cache's directory is there", func() bool {
+		_, err := os.Stat(home)
+		return err == nil
+	})
+	r.misses(bob)
+	r.succeeded(refresh.wait())
+	r.fresh(bob)
 }

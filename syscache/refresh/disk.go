@@ -48,10 +48,12 @@ const private = 0o600
 type realDisk struct{}
 
 func (realDisk) Mkdir(path string, mode fs.FileMode) error {
-	if err := os.Mkdir(path, 0o700); err != nil {
+	// With the mode from the start: readers look into the cache's directory as
+	// soon as it is there.
+	if err := os.Mkdir(path, mode); err != nil {
 		return err
 	}
-	return os.Chmod(path, mode)
+	return os.Chmod(path, mode) // a umask may have taken from it
 }
 
 func (realDisk) Create(path string) (file, error) {
@@ -95,7 +97,15 @@ func (realDisk) Chown(path string, gid uint32) error { return os.Lchown(path, -1
 
 func (realDisk) Remove(path string) error { return os.Remove(path) }
 
-func (realDisk) SyncDir(path string) error { return unix.SyncDir(path) }
+func (realDisk) SyncDir(path string) error {
+	err := unix.SyncDir(path)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		// It cannot sync directories (9p, some of FUSE): its names are as
+		// durable as it has them, and no refresh could do better.
+		return nil
+	}
+	return err
+}
 
 func rename(from, to string) error {
 	for {
