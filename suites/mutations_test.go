@@ -34,7 +34,7 @@ var mutations = []mutation{
 	},
 	{
 		"the pointer is not synced", "syscache/refresh/publish.go",
-		"\tif err := t.file.Sync(); err != nil {\n\t\treturn err\n\t}\n", "",
+		"\treturn t.file.Sync()\n", "\treturn nil\n",
 		"syscache/refresh", "TestDurableOrder",
 	},
 	{

@@ -103,6 +103,27 @@ func (r *refresher) dropToken() {
 	}
 }
 
+// fill makes b the token's contents, durably.
+func (t *token) fill(b []byte) error {
+	err := t.write(b)
+	if _, gone := os.Lstat(t.path); err != nil && errors.Is(gone, fs.ErrNotExist) {
+		// A network file system may refuse everything (NFS: ESTALE) once
+		// another host has removed the name.
+		return overtaken("it was invalidated meanwhile")
+	}
+	return err
+}
+
+func (t *token) write(b []byte) error {
+	if _, err := t.file.Write(b); err != nil {
+		return err
+	}
+	if err := t.file.Chmod(publicMode); err != nil {
+		return err
+	}
+	return t.file.Sync()
+}
+
 // publish makes p the cache's pointer, durably. All that p names must be
 // durable before (I6). If an error is returned the pointer is the old one, the
 // new one, or, after an invalidate, none.
@@ -112,13 +133,7 @@ func (r *refresher) publish(p *format.Pointer) error {
 		return r.c.mistaken("witness", err.Error(), "name fewer: a directory certifies its entries")
 	}
 	t := r.token
-	if _, err := t.file.Write(b); err != nil {
-		return err
-	}
-	if err := t.file.Chmod(publicMode); err != nil {
-		return err
-	}
-	if err := t.file.Sync(); err != nil {
+	if err := t.fill(b); err != nil {
 		return err
 	}
 	// A refresher that looked at the inputs before we did, and that no lock
