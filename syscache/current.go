@@ -2,6 +2,7 @@ package syscache
 
 import (
 	"bytes"
+	"errors"
 	"time"
 
 	"github.com/syscache/syscache/internal/format"
@@ -41,10 +42,11 @@ func (r *Reader) Current() (bool, error) {
 func (r *Reader) lookAgain(was *sighting) (bool, error) {
 	now := &Reader{root: r.root, cache: r.cache, options: r.options}
 	s, err := now.look()
-	if err != nil {
+	moved := errors.As(err, new(movedError))
+	if err != nil && !moved {
 		return false, now.explain("open", err)
 	}
-	if s.place != was.place || !bytes.Equal(s.bytes, was.bytes) {
+	if moved || s.place != was.place || !bytes.Equal(s.bytes, was.bytes) {
 		if now, err = Open(r.root, r.cache, &r.options); err != nil {
 			return false, err
 		}

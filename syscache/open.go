@@ -54,7 +54,8 @@ func Open(root, cache string, o *ReadOptions) (*Reader, error) {
 	err := r.open()
 	if errors.As(err, new(movedError)) {
 		// A refresher published, and collected the old generation, between
-		// our reading the pointer and opening what it names.
+		// our reading the pointer and opening what it names. Or, where another
+		// host did, while we read the pointer itself: ESTALE.
 		err = r.open()
 	}
 	if err != nil {
@@ -89,7 +90,7 @@ func (r *Reader) open() error {
 
 // look finds the pointer that decides, and checks it and its witnesses.
 func (r *Reader) look() (*sighting, error) {
-	r.stale = nil
+	r.stale, r.dataPath = nil, ""
 	s := &sighting{at: time.Now()}
 	for i, dir := range r.options.CacheDirs {
 		s.place = i
@@ -100,6 +101,9 @@ func (r *Reader) look() (*sighting, error) {
 		}
 		if err == nil {
 			err = r.certify(s)
+		}
+		if err == unix.ESTALE {
+			err = movedError{err}
 		}
 		return s, err
 	}
@@ -284,6 +288,7 @@ func (r *Reader) openGeneration(s *sighting) error {
 }
 
 func (r *Reader) openFiles(t *trust, path string) error {
+	r.dataPath = path
 	var st unix.Stat_t
 	if err := lstat(path, &st); err != nil {
 		return err
@@ -296,12 +301,12 @@ func (r *Reader) openFiles(t *trust, path string) error {
 }
 
 func (r *Reader) openTable(t *trust, path string, size uint64) error {
+	r.dataPath = path
 	fd, st, err := openTrusted(t, path)
 	if err != nil {
 		return err
 	}
 	r.table = &table{source: source{fd: fd, size: uint64(st.Size)}}
-	r.dataPath = path
 	if err = r.readHeader(size); err != nil {
 		r.table.close()
 		r.table = nil

@@ -1,7 +1,9 @@
 package syscache
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"iter"
 	"path/filepath"
 	"strings"
@@ -27,7 +29,7 @@ type Reader struct {
 	meta        [32]byte
 	stale       error
 	table       *table // kind table
-	dataPath    string // of the table
+	dataPath    string // of the table or the files, once it is known
 	dir         string // kind files
 }
 
@@ -141,9 +143,9 @@ func (r *Reader) explain(op string, err error) error {
 			return e
 		}
 	}
-	path := r.pointerPath
-	if r.table != nil {
-		path = r.dataPath
+	path := cmp.Or(r.dataPath, r.pointerPath)
+	if errors.Is(err, unix.ESTALE) { // another host removed it, and nobody here holds it
+		return r.fail(op, ErrMissing, fmt.Errorf("%w: %s", err, path))
 	}
 	return &Error{Op: op, Root: r.root, Cache: r.cache, Detail: path, Err: err, Hint: r.hint(err)}
 }

@@ -132,7 +132,7 @@ class _File(io.FileIO):
         data = b""
         try:
             while len(data) < length:  # a network file system may give less at a time
-                more = os.pread(self.fileno(), length - len(data), offset + len(data))
+                more = self.some(length - len(data), offset + len(data))
                 if not more:
                     raise Corrupt(f"{_show(self.path)} was cut while it was read")
                 data += more
@@ -140,9 +140,16 @@ class _File(io.FileIO):
             raise Corrupt(f"{_show(self.path)}: {length} bytes do not fit into memory") from None
         return data
 
+    def some(self, length: int, offset: int) -> bytes:
+        try:
+            return os.pread(self.fileno(), length, offset)
+        except OSError as error:
+            error.filename = self.path
+            raise
+
     def sha256(self) -> bytes:
         digest, offset = hashlib.sha256(), 0
-        while chunk := os.pread(self.fileno(), 1 << 20, offset):
+        while chunk := self.some(1 << 20, offset):
             digest.update(chunk)
             offset += len(chunk)
         return digest.digest()
@@ -436,8 +443,13 @@ class Reader:
         self._table = None
         with self._telling("open"):
             for _ in range(2):  # a refresher may come between pointer and generation: begin again, once
-                self._read_pointer()
-                came_between = self._open_generation()
+                try:
+                    self._read_pointer()
+                    came_between = self._open_generation()
+                except OSError as error:
+                    if error.errno != errno.ESTALE:  # what another host removed
+                        raise
+                    came_between = Missing(f"{_show(error.filename)}: {error.strerror}")
                 if not came_between:
                     return
             raise came_between
@@ -696,10 +708,6 @@ class Reader:
                 file = self._open(b"table")
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            except OSError as error:
-                if error.errno != errno.ESTALE:
-                    raise
-                return Corrupt(f"{_show(path)}: {error.strerror}")
             try:
                 self._table = _Table(file, self._size, self._key)
                 self.dir, self.rows = None, self._table.rows
