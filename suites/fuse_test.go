@@ -258,4 +258,3 @@ func (n *fuseNode) Symlink(ctx context.Context, target, name string, out *fuse.E
 	}
 	return n.LoopbackNode.Symlink(ctx, target, name, out)
 }
-
