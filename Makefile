@@ -3,7 +3,7 @@
 GO     ?= go
 PYTHON ?= /usr/bin/python3
 
-.PHONY: help build check format vet man errors test race tidy python suites soak fuzz clean
+.PHONY: help build check format vet platforms man errors test race tidy python suites soak fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -16,12 +16,13 @@ check: format vet tidy race python ## what every change must pass
 format: ## fail if gofumpt would change anything
 	@out=$$($(GO) tool gofumpt -l .); test -z "$$out" || { echo "gofumpt would change:"; echo "$$out"; exit 1; }
 
-vet: ## go vet and staticcheck
-	$(GO) vet ./...
-	GOOS=darwin $(GO) build ./...
-	GOOS=freebsd $(GO) build ./...
-	GOARCH=386 $(GO) build ./...
+vet: platforms ## go vet, for every platform, and staticcheck
 	$(GO) tool staticcheck ./...
+
+PLATFORMS = linux/amd64 linux/arm64 linux/386 darwin/arm64 darwin/amd64 freebsd/amd64 windows/amd64 windows/arm64
+
+platforms: ## what we run on compiles, its tests too
+	@for p in $(PLATFORMS); do echo "$(GO) vet ./... # $$p"; GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./... || exit; done
 
 tidy: ## fail if go.mod or go.sum are not what go mod tidy writes
 	$(GO) mod tidy -diff

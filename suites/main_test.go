@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package suites tests syscache as its users meet it: real processes of the
 // real binary, several users, and the Python reader as a second opinion.
 //

@@ -194,7 +194,7 @@ func TestHugeFiles(t *testing.T) {
 		if name == format.Table {
 			path = tablePath(t, root)
 		}
-		const size = 1 << 42
+		const size = int64(1 << 42)
 		if err := os.Truncate(path, size); err != nil {
 			t.Skipf("skipped: no sparse file of %d bytes: %v", size, err)
 		}

@@ -8,11 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 	"github.com/syscache/syscache/syscache"
 	"github.com/syscache/syscache/syscache/refresh"
 )
@@ -355,9 +355,9 @@ func touch(t *testing.T, path string) {
 
 func inode(t *testing.T, path string) uint64 {
 	t.Helper()
-	fi, err := os.Lstat(path)
-	must(t, err)
-	return fi.Sys().(*syscall.Stat_t).Ino
+	var st unix.Stat_t
+	must(t, unix.Lstat(path, &st))
+	return uint64(st.Ino)
 }
 
 func must(t testing.TB, err error) {

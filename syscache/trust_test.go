@@ -7,9 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix/unixtest"
 	"github.com/syscache/syscache/syscache"
 )
 
@@ -44,7 +43,7 @@ func TestUntrusted(t *testing.T) {
 		}
 	}
 	link := func(path string) error { return os.Symlink(filepath.Base(path)+".away", path) }
-	fifo := func(path string) error { return unix.Mkfifo(path, 0o644) }
+	fifo := func(path string) error { return unixtest.Mkfifo(path, 0o644) }
 	mkdir := func(path string) error { return os.Mkdir(path, 0o755) }
 	empty := func(path string) error { return os.WriteFile(path, nil, 0o644) }
 	py := newPython(t)

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
+	"github.com/syscache/syscache/internal/unix/unixtest"
 )
 
 // newRoot returns a root with one of each type of witness.
@@ -55,7 +55,7 @@ func TestCheck(t *testing.T) {
 		{"f", write("/f", "content"), ""}, // the same bytes: only the identity moved
 		{"f", remove("/f"), "witness f" + gone},
 		{"f", relink("/f", "d/a"), "witness f" + another},
-		{"f", func(r string) error { return errors.Join(os.Remove(r+"/f"), unix.Mkfifo(r+"/f", 0o644)) }, "witness f" + another},
+		{"f", func(r string) error { return errors.Join(os.Remove(r+"/f"), unixtest.Mkfifo(r+"/f", 0o644)) }, "witness f" + another},
 		{"f", write("/d/a", "A"), ""},
 		{"d", func(string) error { return nil }, ""},
 		{"d", write("/d/b", ""), "witness d" + changed},
@@ -65,7 +65,7 @@ func TestCheck(t *testing.T) {
 		{"d", relink("/d/l", "b"), "witness d" + changed},
 		{"d", relink("/d/a", "a"), "witness d" + changed},
 		{"d", func(r string) error { return os.Rename(r+"/d/a", r+"/d/A") }, "witness d" + changed},
-		{"d", func(r string) error { return errors.Join(os.Remove(r+"/d/a"), unix.Mkfifo(r+"/d/a", 0o644)) }, "witness d" + changed},
+		{"d", func(r string) error { return errors.Join(os.Remove(r+"/d/a"), unixtest.Mkfifo(r+"/d/a", 0o644)) }, "witness d" + changed},
 		{"d", write("/d/sub/x", ""), ""}, // not below subdirectories: said in the documentation
 		{"d", remove("/d"), "witness d" + gone},
 		{"d", func(r string) error { return errors.Join(os.Rename(r+"/d", r+"/e"), os.Symlink("e", r+"/d")) }, "witness d" + another},
@@ -154,7 +154,7 @@ func TestBytes(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %+v", path, got, err, want)
 		}
 	}
-	if err := unix.Mkfifo(root+"/fifo", 0o644); err != nil {
+	if err := unixtest.Mkfifo(root+"/fifo", 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Observe(root, "fifo"); err == nil || !strings.Contains(err.Error(), "neither a file, a directory nor a symbolic link") {

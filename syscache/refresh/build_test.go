@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix/unixtest"
 	"github.com/syscache/syscache/syscache"
 )
 
@@ -137,8 +137,8 @@ e umask "$(umask)"
 	c.Command = append(c.Command, "one two", "$HOME")
 	c.Env = map[string]string{"MINE": "1"}
 	in := load(t, root, c)
-	old := unix.Umask(0o077)
-	defer unix.Umask(old)
+	old := unixtest.Umask(0o077)
+	defer unixtest.Umask(old)
 	refreshed(t, in)
 	for key, want := range map[string]string{
 		"arg":   `"one two|$HOME"`,
@@ -169,9 +169,9 @@ func TestModes(t *testing.T) {
 		c := script(t, root, `mkdir "$SYSCACHE_OUT/d"; echo x >"$SYSCACHE_OUT/d/f"; cp "$0" "$SYSCACHE_OUT/x"; chmod 4711 "$SYSCACHE_OUT/x"; ln -s d/f "$SYSCACHE_OUT/l"`)
 		c.Files, c.Env = true, map[string]string{"PATH": "/usr/bin:/bin"}
 		in := load(t, root, c)
-		old := unix.Umask(umask)
+		old := unixtest.Umask(umask)
 		res := refreshed(t, in)
-		unix.Umask(old)
+		unixtest.Umask(old)
 		got := map[string]string{}
 		dir := root + "/" + format.CacheDir
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

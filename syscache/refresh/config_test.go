@@ -12,9 +12,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"golang.org/x/sys/unix"
 
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix/unixtest"
 )
 
 // newRoot returns an install's root with one file in it.
@@ -198,7 +198,7 @@ func TestConfigFile(t *testing.T) {
 		"hint":               {func(f string) error { return os.Chmod(f, 0o646) }, "hint: chmod go-w"},
 		"a link":             {func(f string) error { return errors.Join(os.Rename(f, f+"2"), os.Symlink(f+"2", f)) }, "it is a symbolic link"},
 		"a link's hint":      {func(f string) error { return errors.Join(os.Rename(f, f+"2"), os.Symlink(f+"2", f)) }, "hint:put the file itself there"},
-		"a FIFO":             {func(f string) error { return errors.Join(os.Remove(f), unix.Mkfifo(f, 0o644)) }, "is not a regular file"},
+		"a FIFO":             {func(f string) error { return errors.Join(os.Remove(f), unixtest.Mkfifo(f, 0o644)) }, "is not a regular file"},
 		"a directory":        {func(f string) error { return errors.Join(os.Remove(f), os.Mkdir(f, 0o755)) }, "is not a regular file"},
 		"etc is a link": {func(f string) error {
 			return errors.Join(os.Rename(filepath.Dir(f), filepath.Dir(f)+"2"), os.Symlink("etc2", filepath.Dir(f)))

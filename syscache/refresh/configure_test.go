@@ -10,9 +10,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix/unixtest"
 )
 
 const someConfig = "[cache.c]\ninputs = [\"share/**\"]\n"
@@ -21,9 +21,9 @@ const someConfig = "[cache.c]\ninputs = [\"share/**\"]\n"
 func TestWriteConfigUmask(t *testing.T) {
 	for _, umask := range []int{0, 0o077} {
 		root := newRoot(t)
-		old := unix.Umask(umask)
+		old := unixtest.Umask(umask)
 		file, err := WriteConfig(root, []byte(someConfig))
-		unix.Umask(old)
+		unixtest.Umask(old)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +65,7 @@ func TestWriteConfigRefuses(t *testing.T) {
 			return errors.Join(os.Mkdir(r+"/etc", 0o755), os.Symlink("/nowhere", r+"/etc/syscache.toml"))
 		}, already},
 		"a FIFO": {func(r string) error {
-			return errors.Join(os.Mkdir(r+"/etc", 0o755), unix.Mkfifo(r+"/etc/syscache.toml", 0o644))
+			return errors.Join(os.Mkdir(r+"/etc", 0o755), unixtest.Mkfifo(r+"/etc/syscache.toml", 0o644))
 		}, already},
 		"etc is a link":      {func(r string) error { return os.Symlink(filepath.Dir(r), r+"/etc") }, "is not a directory"},
 		"etc is a file":      {func(r string) error { return put(r, "etc", "") }, "is not a directory"},

@@ -12,9 +12,8 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix/unixtest"
 	"github.com/syscache/syscache/syscache"
 )
 
@@ -429,8 +428,8 @@ func (f *orderFile) Sync() error {
 // TestRealDisk: exact modes, no file over another, no link followed.
 func TestRealDisk(t *testing.T) {
 	dir := t.TempDir()
-	old := unix.Umask(0o077)
-	defer unix.Umask(old)
+	old := unixtest.Umask(0o077)
+	defer unixtest.Umask(old)
 	var d realDisk
 	if err := d.Mkdir(dir+"/d", fs.ModeSetgid|0o775); err != nil {
 		t.Fatal(err)

@@ -9,9 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix/unixtest"
 	"github.com/syscache/syscache/lock"
 )
 
@@ -151,7 +150,7 @@ func TestDoctor(t *testing.T) {
 			repoint("a", func(p *format.Pointer) { p.Witnesses[0].Identity = [32]byte{} }), Warning, "times", "witness share/MANIFEST certified nothing",
 		},
 		"a cache_dir that leads elsewhere": {both(func(root string) error { return os.Rename(root+cacheDir, root+"/../elsewhere") }, func(root string) error { return os.Symlink("../../../elsewhere", root+cacheDir) }), Note, "locking", "syscache is not a directory"},
-		"a lock that is a FIFO":            {both(func(root string) error { return os.Remove(root + cacheDir + "/a/lock") }, func(root string) error { return unix.Mkfifo(root+cacheDir+"/a/lock", 0o600) }), Problem, "locking", "it is not a regular file"},
+		"a lock that is a FIFO":            {both(func(root string) error { return os.Remove(root + cacheDir + "/a/lock") }, func(root string) error { return unixtest.Mkfifo(root+cacheDir+"/a/lock", 0o600) }), Problem, "locking", "it is not a regular file"},
 		"a lock that all can open":         {chmod(cacheDir+"/a/lock", 0o644), Warning, "locking", "keep all refreshers out"},
 		"a stranger in a cache":            {write(cacheDir+"/a/core", "", 0o600), Note, "leftovers", "/a/core is nothing of syscache's"},
 		"a stranger among the generations": {write(cacheDir+"/a/g/\n", "", 0o600), Note, "leftovers", `/a/g/\n" is nothing of syscache's`},
@@ -188,7 +187,7 @@ func TestDoctor(t *testing.T) {
 		"a builder with carriage returns":  {write("/libexec/build", "#!/bin/sh\r\n", 0o755), Problem, "builder", `is run by "/bin/sh\r": no such file`},
 		"a builder with a bad interpreter": {write("/libexec/build", "#! /etc/passwd -e\n", 0o755), Problem, "builder", "is run by /etc/passwd, which cannot be executed"},
 		"a builder for root alone":         {both(chmod("/libexec/build", 0o710), chown("", 61001, 61001)), Problem, "builder", "can execute (uid 0, mode 0710)"},
-		"a FIFO as builder":                {both(func(root string) error { return os.Remove(root + "/libexec/build") }, func(root string) error { return unix.Mkfifo(root+"/libexec/build", 0o755) }), Problem, "builder", "is not a file"},
+		"a FIFO as builder":                {both(func(root string) error { return os.Remove(root + "/libexec/build") }, func(root string) error { return unixtest.Mkfifo(root+"/libexec/build", 0o755) }), Problem, "builder", "is not a file"},
 		"a builder that is no recipe":      {write("/etc/syscache.toml", "[cache.a]\ninputs = [\"lib/**\"]\nbuild = [\"libexec/build\"]\n", 0o644), Note, "builder", "libexec/build is not in recipe"},
 		"a builder that failed": {both(write("/libexec/build", "#!/bin/sh\nexit 3\n", 0o755), func(root string) error {
 			if _, err := loadFile(t, root).Refresh(t.Context(), "a", nil); err == nil {
@@ -428,8 +427,8 @@ build = ["/bin/sh", "-c", "cd $SYSCACHE_OUT; i=0; while [ $i -lt 600 ]; do : >$i
 			}
 		}
 		found := show(loadFile(t, root).Doctor(t.Context()))
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
+		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
 		}
 		for _, want := range []string{tc.want, "the cache_dir is on tmpfs, another than the root's"} {
 			if !strings.Contains(found, want) {

@@ -17,10 +17,9 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix/unixtest"
 	"github.com/syscache/syscache/internal/witness"
 )
 
@@ -29,7 +28,7 @@ var update = flag.Bool("update", false, "write testdata/format anew")
 const goldenDir = "../../testdata/format"
 
 func TestMain(m *testing.M) {
-	unix.Umask(0o022) // what tests write, not what is tested: see TestModes
+	unixtest.Umask(0o022) // what tests write, not what is tested: see TestModes
 	os.Exit(m.Run())
 }
 

@@ -9,9 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix/unixtest"
 	"github.com/syscache/syscache/syscache"
 )
 
@@ -35,7 +34,7 @@ echo "{\"key\":\"terminal\",\"value\":$terminal}"`))
 func TestMemosThatBlock(t *testing.T) {
 	for _, name := range []string{format.State, format.Inventory, format.Current} {
 		for kind, plant := range map[string]func(string) error{
-			"FIFO": func(p string) error { return unix.Mkfifo(p, 0o644) },
+			"FIFO": func(p string) error { return unixtest.Mkfifo(p, 0o644) },
 			"link": func(p string) error { return os.Symlink("/dev/zero", p) },
 		} {
 			t.Run(name+" is a "+kind, func(t *testing.T) {
@@ -155,7 +154,7 @@ func TestStickyCacheDirectory(t *testing.T) {
 // install puts where root lists or removes neither blocks nor leads astray.
 func TestPlantedForDirectories(t *testing.T) {
 	for name, plant := range map[string]func(dir string) error{
-		"a FIFO for g":                func(dir string) error { return errors.Join(os.RemoveAll(dir+"/g"), unix.Mkfifo(dir+"/g", 0o644)) },
+		"a FIFO for g":                func(dir string) error { return errors.Join(os.RemoveAll(dir+"/g"), unixtest.Mkfifo(dir+"/g", 0o644)) },
 		"a link for g":                func(dir string) error { return errors.Join(os.RemoveAll(dir+"/g"), os.Symlink("/etc", dir+"/g")) },
 		"a token that is a directory": func(dir string) error { return os.MkdirAll(dir+"/.pending-x/y", 0o755) },
 	} {

@@ -7,9 +7,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/syscache/syscache/hashing"
+	"github.com/syscache/syscache/internal/unix/unixtest"
 	"github.com/syscache/syscache/syscache"
 )
 
@@ -111,7 +111,7 @@ func TestBadList(t *testing.T) {
 		},
 		"share/FILES: no such file or directory": func(root string) error { return os.Remove(root + "/share/FILES") },
 		"share/FILES: not a regular file": func(root string) error {
-			return errors.Join(os.Remove(root+"/share/FILES"), unix.Mkfifo(root+"/share/FILES", 0o644))
+			return errors.Join(os.Remove(root+"/share/FILES"), unixtest.Mkfifo(root+"/share/FILES", 0o644))
 		},
 		"too many levels of symbolic links": func(root string) error {
 			return errors.Join(os.Remove(root+"/share/FILES"), os.Symlink("../lib/a", root+"/share/FILES"))

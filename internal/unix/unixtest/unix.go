@@ -1,0 +1,10 @@
+//go:build unix
+
+// Package unixtest is what tests do that Windows has nothing for.
+package unixtest
+
+import "golang.org/x/sys/unix"
+
+func Mkfifo(path string, mode uint32) error { return unix.Mkfifo(path, mode) }
+
+func Umask(mask int) int { return unix.Umask(mask) }
