@@ -1,4 +1,6 @@
-//go:build linux
+//go:build linux && !386
+
+// go-fuse is not for 32 bits.
 
 package suites
 
