@@ -45,6 +45,9 @@ python: ## the Python reader's own tests
 suites: ## real processes, users and package managers; needs root (see CONTRIBUTING.md)
 	SYSCACHE_SUITES=1 $(GO) test -count=1 -timeout 40m -v ./suites/... ./packaging/... ./docs/...
 
+soak: ## forty minutes of everything at once, or SOAK of it
+	SYSCACHE_SUITES=1 SUITES_SOAK=$(or $(SOAK),40m) $(GO) test -count=1 -timeout 0 -v ./suites -run '^TestSoak$$'
+
 fuzz: ## each fuzz target for FUZZTIME (default 30s)
 	sh .ci/fuzz $(FUZZTIME)
 
