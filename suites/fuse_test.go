@@ -1,7 +1,4 @@
-//go:build linux && !386
-
-// go-fuse is not for 32 bits.
-
+//go:build linux
 package suites
 
 import (
