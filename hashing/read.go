@@ -63,7 +63,7 @@ func (r *reader) look(j *job) error {
 		return nil
 	}
 	file := File{Input: Input{Path: j.path, Mode: uint16(st.Mode & 0o7777)}, ID: format.IdentityOf(&st)}
-	until, ok := r.scan.clock.settlesAt(file.ID)
+	until, ok := r.settlesAt(file.ID)
 	if until > 0 {
 		if err := r.scan.clock.waitUntil(r.ctx, until); err != nil {
 			return err

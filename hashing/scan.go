@@ -42,7 +42,8 @@ import (
 // again without its identity showing it. The scan waits that long before it
 // reads: twice the kernel's tick and at least 10 ms, or 2 s where the file's
 // times have no fraction of a second. Where a time is 0 or more than a second
-// in the future, the input is digested every time and its identity is zero.
+// in the future, or on an image such as squashfs, which has no ctime, the input
+// is digested every time and its identity is zero.
 type Scan struct {
 	Root             string
 	Include, Exclude []string
@@ -159,9 +160,18 @@ type finding struct {
 	scan     *Scan
 	ctx      context.Context
 	audience audience
+	ctimes   ctimes // of the root's file system, which a scan does not leave
 
 	mu   sync.Mutex
 	tree *Tree
+}
+
+// settlesAt is that of the clock, for what the file system's times certify.
+func (f *finding) settlesAt(id format.Identity) (until int64, ok bool) {
+	if !f.ctimes.certify(id) {
+		return 0, false
+	}
+	return f.scan.clock.settlesAt(id)
 }
 
 func (f *finding) add(file File, read bool) {

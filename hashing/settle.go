@@ -21,7 +21,8 @@ var ErrChanging = errors.New("it changes while it is read")
 // directory, of its entries are old enough that every later change moves one:
 // what is observed after that, and only that, may be recorded under its
 // identity. It returns false if nothing may be: the times are zero, lie in the
-// future or keep moving. A path that does not exist has settled.
+// future, keep moving or are those of an image. A path that does not exist has
+// settled.
 func Settle(ctx context.Context, root, path string) (bool, error) {
 	c := fileClock()
 	for range attempts {
@@ -37,6 +38,30 @@ func Settle(ctx context.Context, root, path string) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// Whose doing a file system's ctimes are. What the kernel sets at each change
+// cannot be forged. An image has no ctime: it shows the mtime, which is whatever
+// its maker says, and the same in the next image that is made reproducibly. A
+// file of the same size, time and place in it is then another with the same
+// identity.
+type ctimes int
+
+const (
+	byKernel ctimes = iota
+	byMaker
+	byEither // an overlay, whose files may be an image's below it
+)
+
+// certify says whether an identity means anything.
+func (c ctimes) certify(id format.Identity) bool {
+	switch c {
+	case byMaker:
+		return false
+	case byEither: // as images have it; of what the kernel sets, one in a billion
+		return id.Ctime != id.Mtime || id.Ctime%int64(time.Second) != 0
+	}
+	return true
 }
 
 // settles returns when what is at full and its entries will have settled, 0 if
@@ -57,6 +82,7 @@ func (c *clock) settles(full string) (until int64, ok bool, err error) {
 	if err != nil {
 		return 0, false, err
 	}
+	source := ctimesAt(full)
 	for _, p := range paths {
 		st, err := fstatat(unix.AT_FDCWD, p)
 		if err == unix.ENOENT {
@@ -67,7 +93,7 @@ func (c *clock) settles(full string) (until int64, ok bool, err error) {
 		}
 		id := format.IdentityOf(&st)
 		when, ok := c.settlesAt(id)
-		if !ok {
+		if !ok || !source.certify(id) {
 			return 0, false, nil
 		}
 		until = max(until, when)

@@ -73,7 +73,7 @@ func newWalk(f *finding, exclude []*glob) (*walk, error) {
 		unix.Close(fd)
 		return nil, &os.PathError{Op: "stat", Path: root, Err: err}
 	}
-	f.audience = audienceOf(&st)
+	f.audience, f.ctimes = audienceOf(&st), ctimesOf(fd)
 	w := &walk{
 		finding: f, exclude: exclude,
 		jobs: make(chan job, maxOpen), buf: make([]byte, direntBuffer),
@@ -381,7 +381,7 @@ func (w *walk) record(l *level) error {
 			return w.failed("stat", l.path, err)
 		}
 		id := format.IdentityOf(&st)
-		until, ok := w.scan.clock.settlesAt(id)
+		until, ok := w.settlesAt(id)
 		if until == 0 {
 			if !ok {
 				id = format.Identity{}

@@ -243,10 +243,17 @@ func (s *snapshot) absoluteFile(ctx context.Context, path string, parts map[stri
 		return err
 	}
 	if name := filepath.Join(dir, filepath.Base(path)); name != real {
+		settled, err := hashing.Settle(ctx, "/", strings.TrimPrefix(name, "/"))
+		if err != nil {
+			return err
+		}
 		if err := unix.Lstat(name, &st); err != nil {
 			return err
 		}
-		s.absolute[name] = format.IdentityOf(&st)
+		s.absolute[name] = format.Identity{}
+		if settled {
+			s.absolute[name] = format.IdentityOf(&st)
+		}
 	}
 	return nil
 }
@@ -348,13 +355,13 @@ func (r *refresher) warnUncertified(s *snapshot) {
 	for _, t := range []*hashing.Tree{s.tree, s.recipe} {
 		for i := range t.Files {
 			if t.Files[i].ID == (format.Identity{}) {
-				r.tell("every reader will miss: the times of %q certify nothing (they are 0, or in the future)", t.Files[i].Path)
+				r.tell("every reader will miss: the times of %q certify nothing (they are 0, in the future, or an image's)", t.Files[i].Path)
 				return
 			}
 		}
 		for i := range t.Dirs {
 			if t.Dirs[i].ID == (format.Identity{}) {
-				r.tell("every reader will miss: the times of the directory %q certify nothing (they are 0, or in the future)", t.Dirs[i].Path)
+				r.tell("every reader will miss: the times of the directory %q certify nothing (they are 0, in the future, or an image's)", t.Dirs[i].Path)
 				return
 			}
 		}
