@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 	"time"
 
 	"github.com/syscache/syscache/hashing"
@@ -119,8 +120,8 @@ func (in *Install) lockError(ctx context.Context, err error) error {
 	switch denied := errors.Is(err, fs.ErrPermission); {
 	case denied && in.owner.shared && !memberOf(in.owner.gid):
 		return &HintedError{err, fmt.Sprintf("join group %d, which manages the install: a member made that file", in.owner.gid)}
-	case errors.As(err, &held) || ctx.Err() != nil || denied:
-		return err
+	case errors.As(err, &held) || ctx.Err() != nil || errors.As(err, new(syscall.Errno)):
+		return err // the operating system's own reason: a read-only root, no space
 	}
 	return &HintedError{err, "the lock is an empty regular file that refreshers make: remove what else is there"}
 }
