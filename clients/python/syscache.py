@@ -117,7 +117,7 @@ class _File(io.FileIO):
     """A regular file, opened without following a link or waiting for a writer; reads stay within the size it had."""
 
     def __init__(self, path: bytes):
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         super().__init__(path, opener=lambda path, _: os.open(path, flags))
         self.path, self.stat = path, os.fstat(self.fileno())
         if not stat.S_ISREG(self.stat.st_mode):
@@ -408,6 +408,21 @@ def open(root, cache: str, *, cache_dirs=None, allow_stale: bool = False, trust_
     return Reader(root, cache, cache_dirs, allow_stale, trust_uids)
 
 
+def _secure() -> bool:
+    """AT_SECURE: whoever ran this, and set its environment, may do less than it may.
+
+    The ids do not tell of file capabilities. The kernel keeps users from looking into a process that it marked so, and
+    be it their own: not to be let read this file is an answer.
+    """
+    if os.geteuid() != os.getuid() or os.getegid() != os.getgid():
+        return True
+    try:
+        with io.open("/proc/self/auxv", "rb") as file:
+            return any(key == 23 and value for key, value in struct.iter_unpack("@2L", file.read()))
+    except (OSError, struct.error) as error:  # without /proc, or not on Linux, the ids have to do
+        return isinstance(error, PermissionError)
+
+
 def _own_places(root: bytes) -> list[bytes]:
     return [join(root, b"var/cache/syscache"), join(root, b"usr/lib/syscache")]
 
@@ -415,10 +430,8 @@ def _own_places(root: bytes) -> list[bytes]:
 def _places(root: bytes, given) -> list[tuple[bytes, bool]]:
     """The cache_dirs in order, each with whether it is one of the two under the root."""
     own = _own_places(root)
-    # AT_SECURE, as far as Python can tell: whoever ran this is not whom it runs as.
-    secure = os.geteuid() != os.getuid() or os.getegid() != os.getgid()
-    named = b"" if secure else os.environb.get(b"SYSCACHE_CACHE_DIR", b"")
-    if given is None and os.path.isabs(named):
+    named = os.environb.get(b"SYSCACHE_CACHE_DIR", b"")
+    if given is None and os.path.isabs(named) and not _secure():
         given = [named]
     if given is None:
         return [(path, True) for path in own]
