@@ -135,7 +135,7 @@ func (r *reader) link(j *job, file *File, certain bool) error {
 func (r *reader) regular(j *job, file *File, certain bool) error {
 	r.hook(j, false)
 	// O_NONBLOCK: a FIFO put there since must not block us.
-	fd, err := openat(j.dir.fd, j.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC)
+	fd, err := openat(j.dir.fd, j.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC)
 	switch err {
 	case nil:
 	case unix.ENOENT, unix.ELOOP, unix.EMLINK, unix.ENXIO, unix.ENODEV:

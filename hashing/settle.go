@@ -73,10 +73,10 @@ func (c *clock) settles(full string) (until int64, ok bool, err error) {
 		return 0, true, nil
 	}
 	if err == nil && fi.IsDir() {
-		var entries []os.DirEntry
-		entries, err = os.ReadDir(full)
-		for _, e := range entries {
-			paths = append(paths, filepath.Join(full, e.Name()))
+		var names []string
+		names, err = namesIn(full)
+		for _, name := range names {
+			paths = append(paths, filepath.Join(full, name))
 		}
 	}
 	if err != nil {
@@ -99,6 +99,17 @@ func (c *clock) settles(full string) (until int64, ok bool, err error) {
 		until = max(until, when)
 	}
 	return until, true, nil
+}
+
+// namesIn lists a directory, and does not wait for a FIFO that took its place.
+func namesIn(dir string) ([]string, error) {
+	fd, err := openDir(unix.AT_FDCWD, dir)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	d := os.NewFile(uintptr(fd), dir)
+	defer d.Close()
+	return d.Readdirnames(-1)
 }
 
 // attempts bounds how often something that changed under us is looked at

@@ -354,7 +354,7 @@ func (r *Reader) readFile(seen *sighting, t *trust, path string) ([]byte, error)
 // openTrusted opens a regular file that t trusts.
 func openTrusted(t *trust, path string) (fd int, st unix.Stat_t, err error) {
 	err = ignoringEINTR(func() error {
-		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 		return err
 	})
 	switch err {

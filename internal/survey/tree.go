@@ -108,7 +108,7 @@ func (t *tree) openDir(dir string) (*os.File, error) {
 
 // head returns how a regular file begins.
 func (t *tree) head(path string) string {
-	f, err := unix.OpenFile(format.Join(t.root, path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := unix.OpenFile(format.Join(t.root, path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return ""
 	}

@@ -22,6 +22,7 @@ const (
 	O_CLOEXEC   = unix.O_CLOEXEC
 	O_DIRECTORY = unix.O_DIRECTORY
 	O_NOFOLLOW  = unix.O_NOFOLLOW
+	O_NOCTTY    = unix.O_NOCTTY
 	O_NONBLOCK  = unix.O_NONBLOCK
 
 	S_IFMT   = unix.S_IFMT

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/syscache/syscache/internal/format"
 	"github.com/syscache/syscache/internal/unix"
@@ -138,16 +139,22 @@ func digest(full string, t format.WitnessType) (d [32]byte, err error) {
 
 // entries calls f for each entry of a directory, sorted by name.
 func entries(dir string, f func(name string, st *unix.Stat_t) error) error {
-	list, err := os.ReadDir(dir) // sorted
+	// O_DIRECTORY: as below, of a FIFO that took its place.
+	d, err := unix.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	for _, e := range list {
-		st, err := lstat(dir + "/" + e.Name())
+	names, err := d.Readdirnames(-1)
+	if err = errors.Join(err, d.Close()); err != nil {
+		return err
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		st, err := lstat(dir + "/" + name)
 		if err != nil {
 			return err
 		}
-		if err := f(e.Name(), &st); err != nil {
+		if err := f(name, &st); err != nil {
 			return err
 		}
 	}
@@ -173,7 +180,7 @@ func writeEntry(w io.Writer, t byte, name string) {
 
 func digestFile(full string) (d [32]byte, err error) {
 	// O_NONBLOCK: a FIFO put there since the stat must not block us.
-	f, err := unix.OpenFile(full, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	f, err := unix.OpenFile(full, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return d, err
 	}

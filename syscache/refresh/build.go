@@ -15,7 +15,6 @@ import (
 
 	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/format"
-	"github.com/syscache/syscache/internal/unix"
 )
 
 // A staging is a directory in which a generation grows. Nobody else looks
@@ -220,7 +219,7 @@ func staysInside(to, target string) bool {
 }
 
 func (st *staging) copyFile(out *os.Root, from, to string) error {
-	src, err := out.OpenFile(from, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	src, err := out.OpenFile(from, readOnly, 0)
 	if err != nil {
 		return err
 	}

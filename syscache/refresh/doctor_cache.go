@@ -295,7 +295,7 @@ func (d *doctor) witness(c *Cache, w string) {
 	case fi.Mode()&os.ModeSymlink != 0:
 		d.find(Note, "witness", w, "", "witness %s is a symbolic link: it shows a change of where it leads, not of what is there", format.Show(w))
 	case fi.IsDir():
-		if entries, _ := os.ReadDir(full); len(entries) > manyEntries {
+		if entries, _ := listDir(full); len(entries) > manyEntries {
 			d.find(Note, "witness", w, "", "witness %s has %d entries, each of which each reader stats", format.Show(w), len(entries))
 		}
 	case fi.Size() > bigWitness:
@@ -418,11 +418,14 @@ func (d *doctor) executable(st *unix.Stat_t) bool {
 // interpreterOf returns what runs a script, "" for a program. The kernel takes
 // all up to a space, a tab or the end of the line: a carriage return too.
 func interpreterOf(command string) (string, error) {
-	f, err := unix.OpenFile(command, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := unix.OpenFile(command, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return "", nil // who refreshes may read it, or need not
 	}
 	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return "", nil // it was when it was looked at
+	}
 	first, _ := bufio.NewReader(f).Peek(256)
 	if script, ok := strings.CutPrefix(string(first), "#!"); ok {
 		line, _, _ := strings.Cut(script, "\n")

@@ -110,11 +110,16 @@ func (o *ownership) readPublished(path string) ([]byte, error) {
 	return b, err
 }
 
+// readOnly are the flags to open what is to be a regular file, which only a stat
+// of what was opened can tell: neither a FIFO nor a terminal that was put there
+// may hold us up, or become ours.
+const readOnly = os.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY
+
 // readRegular returns the contents of a regular file that check, which may be
 // nil, accepts. It follows no link and waits for nothing: whoever owns the
 // install may put a FIFO, or a link to /dev/zero, where root reads.
 func readRegular(path string, check func(*unix.Stat_t) error) ([]byte, error) {
-	f, err := unix.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := unix.OpenFile(path, readOnly, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -191,11 +196,14 @@ func digestOutput(path string, t format.OutputType) (d [32]byte, err error) {
 		target, err := os.Readlink(path)
 		return sha256.Sum256([]byte(target)), err
 	}
-	f, err := unix.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := unix.OpenFile(path, readOnly, 0)
 	if err != nil {
 		return d, err
 	}
 	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return d, fmt.Errorf("%w: %s is not what was published", format.ErrCorrupt, path)
+	}
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
 		return d, err

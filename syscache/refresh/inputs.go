@@ -46,7 +46,7 @@ func (r *refresher) readList() (*fileList, error) {
 	if err := noLinks(r.root, "inputs_from", r.c.InputsFrom); err != nil {
 		return nil, bad(err)
 	}
-	f, err := unix.OpenFile(format.Join(r.root, r.c.InputsFrom), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := unix.OpenFile(format.Join(r.root, r.c.InputsFrom), readOnly, 0)
 	if err != nil {
 		return nil, bad(errors.Unwrap(err))
 	}

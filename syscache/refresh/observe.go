@@ -217,14 +217,25 @@ func (s *snapshot) absoluteFile(ctx context.Context, path string, parts map[stri
 	if err != nil {
 		return err
 	}
-	f, err := unix.OpenFile(real, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	// Looked at before it is opened: to open a device may do something.
+	fi, err := os.Lstat(real)
+	if err == nil && !fi.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", format.Show(real))
+	}
+	if err != nil {
+		return err
+	}
+	f, err := unix.OpenFile(real, readOnly, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil || uint32(st.Mode)&unix.S_IFMT != unix.S_IFREG {
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return err
+	}
+	if uint32(st.Mode)&unix.S_IFMT != unix.S_IFREG {
+		return fmt.Errorf("%s is not a regular file", format.Show(real))
 	}
 	if parts["file "+path], err = hashing.Sum(contextReader{ctx, f}); err != nil {
 		return err

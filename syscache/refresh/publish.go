@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/syscache/syscache/internal/format"
@@ -392,15 +393,22 @@ func namesWith(dir, prefix string) ([]string, error) {
 	return found, err
 }
 
-// listDir lists a directory of the cache_dir, and neither follows a link nor
-// waits for a FIFO that the owner of the install put in its place.
+// openDir opens a directory, and neither follows a link nor waits for a FIFO
+// that the owner of the install put in its place.
+func openDir(dir string) (*os.File, error) {
+	return unix.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+}
+
+// listDir returns the entries of a directory, sorted by name.
 func listDir(dir string) ([]fs.DirEntry, error) {
-	d, err := unix.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	d, err := openDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
-	return d.ReadDir(-1)
+	entries, err := d.ReadDir(-1)
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, err
 }
 
 func ignoreNotExist(err error) error {

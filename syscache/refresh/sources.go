@@ -91,7 +91,7 @@ func (in *Install) readDropIns(dir string) []Source {
 	if err := in.owner.checkPath(in.root, dir); err != nil {
 		return bad(err, trustHint(in.root, err))
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := listDir(dir)
 	if err != nil {
 		return bad(errors.Unwrap(err), "it must be a directory that you can read")
 	}
@@ -136,7 +136,7 @@ func (in *Install) readConfig(file string) ([]byte, error) {
 		}
 		return nil, &ConfigError{File: file, Msg: err.Error(), Hint: trustHint(in.root, err)}
 	}
-	f, err := unix.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := unix.OpenFile(file, readOnly, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, err
