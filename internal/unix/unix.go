@@ -107,9 +107,10 @@ func OpenFile(path string, flags int, perm os.FileMode) (*os.File, error) {
 	return os.OpenFile(path, flags, perm)
 }
 
-// SyncDir makes the names in a directory durable.
+// SyncDir makes the names in a directory durable. It does not wait for a FIFO
+// that took its place.
 func SyncDir(path string) error {
-	d, err := os.Open(path)
+	d, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func (in *Install) Collect(ctx context.Context, cache string, o *CollectOptions)
 	if o == nil {
 		o = &CollectOptions{}
 	}
-	if err := in.checkSelf(); err != nil {
+	if err := errors.Join(in.checkSelf(), in.checkRoot()); err != nil {
 		return Collected{}, fmt.Errorf("collect %s: %w", quoteName(cache), err)
 	}
 	r, err := in.collector(cache)

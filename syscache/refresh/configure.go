@@ -19,7 +19,7 @@ func WriteConfig(root string, text []byte) (string, error) {
 	if err := in.locate(root, ""); err != nil {
 		return "", err
 	}
-	if err := in.checkSelf(); err != nil {
+	if err := errors.Join(in.checkSelf(), in.checkRoot()); err != nil {
 		return "", err
 	}
 	return in.writeConfig(text)

@@ -18,7 +18,7 @@ import (
 func (in *Install) Diff(ctx context.Context, cache string) ([]hashing.Change, error) {
 	c, err := in.cache(cache)
 	if err == nil {
-		err = in.checkRuns()
+		err = in.checkRoot()
 	}
 	if err != nil {
 		return nil, err

@@ -98,10 +98,13 @@ func (realDisk) Chown(path string, gid uint32) error { return os.Lchown(path, -1
 func (realDisk) Remove(path string) error { return os.Remove(path) }
 
 func (realDisk) SyncDir(path string) error {
-	err := unix.SyncDir(path)
+	return asFarAsItCan(unix.SyncDir(path))
+}
+
+// asFarAsItCan forgives a file system that cannot sync directories (9p, some of
+// FUSE): its names are as durable as it has them, and no refresh could do better.
+func asFarAsItCan(err error) error {
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
-		// It cannot sync directories (9p, some of FUSE): its names are as
-		// durable as it has them, and no refresh could do better.
 		return nil
 	}
 	return err
@@ -119,6 +122,69 @@ func rename(from, to string) error {
 	}
 }
 
+// confined is a disk that changes nothing outside of a root, whoever exchanges
+// a directory in it for a link at whatever moment. It is for root in a root
+// that others can write.
+type confined struct {
+	root *os.Root
+	dir  string // its path
+}
+
+// below returns a path as one relative to the root.
+func (c confined) below(path string) string {
+	rel, err := filepath.Rel(c.dir, path)
+	if err != nil {
+		return path // absolute, which an os.Root refuses
+	}
+	return rel
+}
+
+func (c confined) Mkdir(path string, mode fs.FileMode) error {
+	if err := c.root.Mkdir(c.below(path), 0o700); err != nil {
+		return err
+	}
+	return c.root.Chmod(c.below(path), mode)
+}
+
+func (c confined) Create(path string) (file, error) {
+	f, err := c.root.OpenFile(c.below(path), os.O_RDWR|os.O_CREATE|os.O_EXCL, private)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Chmod(private); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func (c confined) Symlink(target, path string) error { return c.root.Symlink(target, c.below(path)) }
+
+func (c confined) Link(from, to string) error { return c.root.Link(c.below(from), c.below(to)) }
+
+func (c confined) Rename(from, to string) error { return c.root.Rename(c.below(from), c.below(to)) }
+
+// Exchange is for installing generations, which root does not in such a root.
+func (c confined) Exchange(_, _ string) error { return errors.ErrUnsupported }
+
+func (c confined) Chmod(path string, mode fs.FileMode) error {
+	return c.root.Chmod(c.below(path), mode)
+}
+
+func (c confined) Chown(path string, gid uint32) error {
+	return c.root.Lchown(c.below(path), -1, int(gid))
+}
+
+func (c confined) Remove(path string) error { return c.root.Remove(c.below(path)) }
+
+func (c confined) SyncDir(path string) error {
+	d, err := c.root.OpenFile(c.below(path), os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return asFarAsItCan(d.Sync())
+}
+
 // removeAll removes path and all below it, through d.
 func removeAll(d disk, path string) error {
 	fi, err := os.Lstat(path)
@@ -133,7 +199,7 @@ func removeAll(d disk, path string) error {
 				return ignoreNotExist(err)
 			}
 		}
-		entries, err := os.ReadDir(path)
+		entries, err := listDir(path)
 		if err != nil {
 			return err
 		}

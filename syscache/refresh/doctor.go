@@ -162,7 +162,7 @@ func (d *doctor) audience() {
 		refreshes = "its owner refreshes"
 	}
 	switch {
-	case d.owner.shared && d.owner.uid == 0: // see checkRuns
+	case d.owner.shared && d.owner.uid == 0: // see checkRoot
 		refreshes = fmt.Sprintf("the members of group %d refresh, but not root", d.owner.gid)
 	case d.owner.shared:
 		refreshes += fmt.Sprintf(", and so do the members of group %d", d.owner.gid)
@@ -286,7 +286,7 @@ func (d *doctor) mistakes() {
 
 // unknown tells of what is in the cache_dir and belongs to no cache.
 func (d *doctor) unknown() {
-	entries, _ := os.ReadDir(d.cacheDir)
+	entries, _ := listDir(d.cacheDir)
 	for _, e := range entries {
 		path := d.cacheDir + "/" + e.Name()
 		switch {

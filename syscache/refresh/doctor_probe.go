@@ -18,7 +18,10 @@ import (
 func (d *doctor) probe() {
 	path := d.cacheDir + "/" + randomName(format.ScratchPrefix)
 	var why error
-	if why = d.owner.checkPath(d.Install.root, d.cacheDir); why == nil {
+	if why = d.owner.checkPath(d.Install.root, d.cacheDir); why == nil && os.Geteuid() == 0 {
+		why = errors.Join(d.checkSelf(), d.checkRoot()) // as root even less
+	}
+	if why == nil {
 		if err := unix.Access(d.cacheDir, unix.W_OK|unix.X_OK); err != nil {
 			why = fmt.Errorf("you may not write the cache_dir: %w", err)
 		}

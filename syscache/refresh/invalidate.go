@@ -23,10 +23,18 @@ func (in *Install) Invalidate(cache string) error {
 	if err := in.checkSelf(); err != nil {
 		return fmt.Errorf("invalidate %s: %w", cache, err)
 	}
+	err := in.confine(func(in *Install) error { return in.invalidate(cache) })
+	if err != nil {
+		return fmt.Errorf("invalidate %s: %w", cache, err)
+	}
+	return nil
+}
+
+func (in *Install) invalidate(cache string) error {
 	dir := in.cacheDir + "/" + cache
 	err := in.owner.checkPath(in.root, dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return &HintedError{fmt.Errorf("invalidate %s: %w", cache, err), trustHint(in.root, err)}
+		return &HintedError{err, trustHint(in.root, err)}
 	}
 	if err == nil {
 		err = in.foreign(cache)
@@ -37,10 +45,28 @@ func (in *Install) Invalidate(cache string) error {
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		err = in.maskImage(cache)
 	}
-	if err != nil {
-		return fmt.Errorf("invalidate %s: %w", cache, err)
+	return err
+}
+
+// confine calls f with the install, or, where others could have root change
+// something elsewhere, with one that cannot. To mark a cache stale is all that
+// root does in an install that it would not refresh.
+func (in *Install) confine(f func(*Install) error) error {
+	exposed := in.checkRoot()
+	if exposed == nil {
+		return f(in)
 	}
-	return nil
+	if !in.internal {
+		return exposed
+	}
+	root, err := os.OpenRoot(in.root)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	kept := *in
+	kept.disk = confined{root, in.root}
+	return f(&kept)
 }
 
 // InvalidateAll invalidates every cache in an install's cache_dir, and returns

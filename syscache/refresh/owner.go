@@ -74,16 +74,46 @@ func (in *Install) checkSelf() error {
 	return nil
 }
 
-// checkRuns refuses to run, as root, builders that the members of a group could
-// have put there, or to read for them what their configuration names.
-func (in *Install) checkRuns() error {
-	if unix.Geteuid() != 0 || in.owner.uid != 0 || !in.owner.shared {
+// checkRoot refuses to work, as root, on an install of root's that others can
+// exchange under root's hands, a link for a directory or theirs for all of it:
+// root would run their builder, or write and remove elsewhere.
+func (in *Install) checkRoot() error {
+	if unix.Geteuid() != 0 || in.owner.uid != 0 {
 		return nil
 	}
-	return &HintedError{
-		fmt.Errorf("%w: group %d can write %s, and root runs nothing that its members could have put there", ErrNotOwner, in.owner.gid, in.root),
-		fmt.Sprintf("refresh as a member of group %d, or let root alone write it: chmod g-w", in.owner.gid),
+	if in.owner.shared {
+		return &HintedError{
+			fmt.Errorf("%w: group %d can write %s, and root runs nothing that its members could have put there", ErrNotOwner, in.owner.gid, in.root),
+			fmt.Sprintf("refresh as a member of group %d, or let root alone write it: chmod g-w", in.owner.gid),
+		}
 	}
+	if err := in.checkAbove(); err != nil {
+		return &HintedError{
+			fmt.Errorf("%w: %w, who can put another install in the place of %s, and root would run that one's builders", ErrNotOwner, err, in.root),
+			"move the install to where root alone can replace it, or give it to who can: chown",
+		}
+	}
+	return nil
+}
+
+// checkAbove looks for who else can replace an install of root's. Groups are let
+// pass, as Debian's staff in /usr/local: doctor tells of them.
+func (in *Install) checkAbove() error {
+	for dir := in.root; dir != filepath.Dir(dir); {
+		dir = filepath.Dir(dir)
+		var st unix.Stat_t
+		if err := unix.Lstat(dir, &st); err != nil {
+			return &fs.PathError{Op: "stat", Path: dir, Err: err}
+		}
+		sticky := uint32(st.Mode)&unix.S_ISVTX != 0
+		switch {
+		case st.Uid != 0 && !unmapped(st.Uid):
+			return fmt.Errorf("%s belongs to uid %d", dir, st.Uid)
+		case uint32(st.Mode)&unix.S_IWOTH != 0 && !sticky:
+			return fmt.Errorf("everyone can write %s (mode %04o)", dir, uint32(st.Mode)&0o7777)
+		}
+	}
+	return nil
 }
 
 // memberOf says whether this process has a group.

@@ -80,7 +80,7 @@ func (in *Install) Refresh(ctx context.Context, cache string, o *Options) (Resul
 	if err != nil {
 		return Result{Cache: cache}, err
 	}
-	if err := errors.Join(in.checkSelf(), in.checkRuns()); err != nil {
+	if err := errors.Join(in.checkSelf(), in.checkRoot()); err != nil {
 		return Result{Cache: cache}, err
 	}
 	r := &refresher{Install: in, c: c, dir: in.cacheDir + "/" + c.Name, force: o.Force, progress: o.Progress, told: map[string]bool{}}
