@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -314,5 +316,31 @@ func TestBuiltinFiles(t *testing.T) {
 		if got := get(t, in, key); got != want {
 			t.Errorf("%s: %s, want %s", key, got, want)
 		}
+	}
+}
+
+// TestSlowReading: what a builder printed before its end is waited for, however
+// slowly we take it in. (On a disk that is busy, rows that are spilled take
+// seconds.)
+func TestSlowReading(t *testing.T) {
+	defer func(was time.Duration) { grace = was }(grace)
+	grace = 10 * time.Millisecond
+	for output, left := range map[string]bool{"echo row": false, "sleep 1000 & echo row": true} {
+		p, err := start(&exec.Cmd{Path: "/bin/sh", Args: []string{"sh", "-c", output}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows := make(chan error, 1)
+		go func() {
+			<-p.gone
+			time.Sleep(10 * grace) // as a disk does
+			_, err := io.Copy(io.Discard, p.stdout)
+			rows <- err
+		}()
+		_, err = p.finish(t.Context(), rows)
+		if (err != nil) != left {
+			t.Errorf("%s: %v", output, err)
+		}
+		p.kill()
 	}
 }

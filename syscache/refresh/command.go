@@ -19,8 +19,13 @@ import (
 	"github.com/syscache/syscache/internal/format"
 )
 
-// grace is how long after a builder's end its output may take to end too.
-const grace = 2 * time.Second
+// grace is how long after a builder's end its output may take to end too, if
+// nothing of it is left to be read; patience, how long if there is: what is slow
+// may be our own disk.
+var (
+	grace    = 2 * time.Second
+	patience = 30 * grace
+)
 
 // A BuildError is the failure of a builder, or a mistake in what it built.
 type BuildError struct {
@@ -153,6 +158,7 @@ func start(cmd *exec.Cmd) (*process, error) {
 func (p *process) finish(ctx context.Context, rows <-chan error) (read bool, err error) {
 	exited := false
 	var late <-chan time.Time
+	var since time.Time
 	for !read || !exited {
 		select {
 		case err := <-rows:
@@ -165,9 +171,13 @@ func (p *process) finish(ctx context.Context, rows <-chan error) (read bool, err
 				p.settle()
 				return read, fmt.Errorf("it failed: %w", err)
 			}
-			exited = true
+			exited, since = true, time.Now()
 			late = time.After(grace)
 		case <-late:
+			if time.Since(since) < patience && unread(p.stdout) {
+				late = time.After(grace)
+				continue
+			}
 			return read, &HintedError{
 				errors.New("it left a process behind that holds its output open"),
 				"let it wait for what it starts, or redirect the output of that",

@@ -2,6 +2,25 @@
 
 package refresh
 
-import "syscall"
+import (
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
 
 func killGroup(pgid int) { syscall.Kill(-pgid, syscall.SIGKILL) }
+
+// unread says whether a pipe holds something, or its end, that was not read.
+func unread(pipe *os.File) bool {
+	conn, err := pipe.SyscallConn()
+	if err != nil {
+		return false
+	}
+	ready := false
+	err = conn.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		ready = err == nil && n > 0
+	})
+	return err == nil && ready
+}
