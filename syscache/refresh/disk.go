@@ -201,7 +201,7 @@ func removeAll(d disk, path string) error {
 		}
 		entries, err := listDir(path)
 		if err != nil {
-			return err
+			return ignoreNotExist(err)
 		}
 		for _, e := range entries {
 			if err := removeAll(d, path+"/"+e.Name()); err != nil {

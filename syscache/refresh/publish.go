@@ -371,7 +371,7 @@ func (r *refresher) sweep() error {
 			return err
 		}
 		for _, name := range names {
-			err := removeAll(r.disk, dir+"/"+name)
+			err := r.discard(dir + "/" + name)
 			if errors.Is(err, fs.ErrPermission) && r.owner.shared {
 				r.tell("%s/%s was left behind by another maintainer, whose builder made it so that only they can remove it", dir, name)
 			} else if err != nil {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -181,6 +183,7 @@ func (r *refresher) run(ctx context.Context) (Result, error) {
 		var result Result
 		var g *generation
 		result, g, err = r.attempt(ctx)
+		err = r.byAnother(err)
 		r.dropToken()
 		if err == nil {
 			return result, r.tidy(g)
@@ -200,6 +203,25 @@ func (r *refresher) run(ctx context.Context) (Result, error) {
 		r.recordFailure(err)
 	}
 	return Result{}, err
+}
+
+// byAnother tells an error of missing what this refresh itself has made: only
+// another refresher, which no lock stopped (I8), can have removed it.
+func (r *refresher) byAnother(err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	gone := ""
+	switch {
+	case !errors.Is(err, fs.ErrNotExist) || errors.Is(err, errOvertaken):
+	case errors.As(err, &path):
+		gone = path.Path
+	case errors.As(err, &link):
+		gone = link.Old
+	}
+	if !strings.HasPrefix(gone, r.dir+"/") {
+		return err
+	}
+	return overtaken("another refresher, which no lock stopped, removed %s", gone)
 }
 
 // attempt is one refresh from scan to publish, of the generation that it
@@ -256,7 +278,7 @@ func (r *refresher) attempt(ctx context.Context) (Result, *generation, error) {
 		if g.installed && errors.Is(err, errOvertaken) {
 			// Whoever invalidated meant this build, and it must not be found
 			// and believed by the next refresh.
-			err = errors.Join(err, r.discard(s.key.String()))
+			err = errors.Join(err, r.discard(r.dir+"/"+format.Generation(s.key.String())))
 		}
 		return Result{}, nil, err
 	}

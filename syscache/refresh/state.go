@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/syscache/syscache/hashing"
@@ -149,19 +150,20 @@ func (r *refresher) collectAfter(key syscache.Key, keep time.Duration) (map[stri
 		}
 		done.Bytes += r.sizeOf(name)
 		done.Removed++
-		if err := r.discard(name); err != nil {
+		if err := r.discard(r.dir + "/" + format.Generation(name)); err != nil {
 			return nil, done, err
 		}
 	}
 	return retired, done, nil
 }
 
-// discard removes a generation. It is renamed first: no reader may find half
-// of one.
-func (r *refresher) discard(name string) error {
-	scratch := r.dir + "/" + format.Generations + "/" + randomName(format.ScratchPrefix)
-	if err := r.disk.Rename(r.dir+"/"+format.Generation(name), scratch); err != nil {
-		return err
+// discard removes a generation, or what a build left. It is renamed first:
+// no reader may find half of a generation, nor a refresher that no lock
+// stopped (I8) half of what it builds.
+func (r *refresher) discard(path string) error {
+	scratch := filepath.Dir(path) + "/" + randomName(format.ScratchPrefix)
+	if err := r.disk.Rename(path, scratch); err != nil {
+		return ignoreNotExist(err)
 	}
 	return removeAll(r.disk, scratch)
 }
