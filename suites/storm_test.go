@@ -35,63 +35,86 @@ const (
 func TestStorm(t *testing.T) {
 	slow(t)
 	// In memory: a thousand times five syncs of a disk would measure that.
-	storm(t, "/dev/shm", 1000, 40, 10)
+	storm(t, "/dev/shm", "", 1000, 40, 10)
 }
 
 // The same, for a moment.
-func TestSquall(t *testing.T) { storm(t, parent, 20, 4, 2) }
+func TestSquall(t *testing.T) { storm(t, parent, "", 20, 4, 2) }
 
-func storm(t *testing.T, parent string, publishes, goes, pythons int) {
+// storm makes an install in parent. Readers look at it there, or in late, which
+// shows them the same a while later.
+func storm(t *testing.T, parent, late string, publishes, goes, pythons int) {
 	r := newRootIn(t, parent, admin)
-	r.write("lib/counter", "0")
-	counters := r.side + "/counters"
-	r.must(os.WriteFile(counters, make([]byte, counted), 0o666))
-	r.must(os.Chmod(counters, 0o666)) // readers tell what they were given
-	r.write(r.side+"/reader.py", stormPython)
-	users := []user{admin, bob, carol}
-	var all []*running
-	for i := range goes + pythons {
-		cmd := asPart(users[i%3], "storm-read", r.dir, counters)
-		if i >= goes {
-			cmd = as(users[i%3], "/usr/bin/python3", "-SB", r.side+"/reader.py", r.dir, counters)
-			cmd.Env = append(cmd.Env, "PYTHONPATH="+strings.TrimSuffix(python, "/syscache.py"))
-		}
-		cmd.Args = append([]string{"nice", "-n", "19"}, cmd.Args...)
-		cmd.Path = "/usr/bin/nice" // publishes come first, on a small machine
-		all = append(all, start(t, cmd))
-	}
-	publisher := start(t, asPart(admin, "storm-publish", r.dir, counters, strconv.Itoa(publishes), python))
+	s := r.gather(late, goes, pythons)
+	publisher := start(t, asPart(admin, "storm-publish", r.dir, s.counters, strconv.Itoa(publishes), python))
 	if o := publisher.wait(); o.code != 0 {
 		t.Errorf("publisher: %v", o)
 	}
-	f, err := os.OpenFile(counters, os.O_RDWR, 0)
-	r.must(err)
-	defer f.Close()
-	put(f, ended, 1)
-	total := map[string]int{}
-	for i, one := range all {
-		o := one.wait()
-		if o.code != 0 {
-			t.Errorf("reader %v: %v", one.cmd.Args, o)
-			continue
-		}
-		var answers, stale, missing int
-		if _, err := fmt.Sscan(o.stdout, &answers, &stale, &missing); err != nil {
-			t.Errorf("reader %v: %v: %v", one.cmd.Args, err, o)
-		}
-		how := "go"
-		if i >= goes {
-			how = "python"
-		}
-		total[how+" answers"] += answers
-		total[how+" stale"] += stale
-		total[how+" missing"] += missing
-	}
+	total := s.end()
 	t.Logf("%d publishes in %v: %v", publishes, time.Since(publisher.start).Round(time.Second), total)
 	if total["go answers"] < publishes/2 || total["python answers"] == 0 {
 		t.Error("too few answers to mean anything")
 	}
 	r.noLitter("storm")
+}
+
+// A gathering is the readers of a storm.
+type gathering struct {
+	*root
+	counters string // the file that they share
+	readers  map[*running]string
+}
+
+// gather starts readers in two languages, under three users.
+func (r *root) gather(late string, goes, pythons int) *gathering {
+	r.t.Helper()
+	g := &gathering{r, r.side + "/counters", map[*running]string{}}
+	r.write("lib/counter", "0")
+	r.must(os.WriteFile(g.counters, make([]byte, counted), 0o666))
+	r.must(os.Chmod(g.counters, 0o666)) // readers tell what they were given
+	r.write(r.side+"/reader.py", stormPython)
+	args := []string{r.dir, g.counters}
+	if late != "" {
+		args = []string{late + strings.TrimPrefix(r.dir, parent), g.counters, "late"}
+	}
+	users := []user{admin, bob, carol}
+	for i := range goes + pythons {
+		language, cmd := "go", asPart(users[i%3], "storm-read", args...)
+		if i >= goes {
+			language, cmd = "python", as(users[i%3], append([]string{"/usr/bin/python3", "-SB", r.side + "/reader.py"}, args...)...)
+			cmd.Env = append(cmd.Env, "PYTHONPATH="+strings.TrimSuffix(python, "/syscache.py"))
+		}
+		cmd.Args = append([]string{"nice", "-n", "19"}, cmd.Args...)
+		cmd.Path = "/usr/bin/nice" // publishes come first, on a small machine
+		g.readers[start(r.t, cmd)] = language
+	}
+	return g
+}
+
+// end sends the readers home, and returns how often they had an answer and how
+// often they missed. All of them must have been content.
+func (g *gathering) end() map[string]int {
+	g.t.Helper()
+	f, err := os.OpenFile(g.counters, os.O_RDWR, 0)
+	g.must(err)
+	defer f.Close()
+	put(f, ended, 1)
+	total := map[string]int{}
+	for one, language := range g.readers {
+		o := one.wait()
+		if o.code != 0 {
+			g.t.Errorf("reader %v: %v", one.cmd.Args, o)
+			continue
+		}
+		var answers, stale, missing int
+		if _, err := fmt.Sscan(o.stdout, &answers, &stale, &missing); err != nil {
+			g.t.Errorf("reader %v: %v: %v", one.cmd.Args, err, o)
+		}
+		total[language+" answers"] += answers
+		total[language+" stale"] += stale
+		total[language+" missing"] += missing
+	}
+	return total
 }
 
 func get(f *os.File, at int64) uint64 {
@@ -127,11 +150,7 @@ func stormPublish(args []string) error {
 	if err != nil {
 		return err
 	}
-	install, err := refresh.Load(root, &refresh.LoadOptions{Caches: []refresh.Cache{{
-		Name: "storm", Inputs: []string{"lib/**"}, Build: stormBuild,
-		// What is superseded goes at once: readers must bear that too.
-		Keep: time.Millisecond,
-	}}})
+	install, err := stormInstall(root)
 	if err != nil {
 		return err
 	}
@@ -154,6 +173,14 @@ func stormPublish(args []string) error {
 		}
 	}
 	return syscall.Exec("/usr/bin/python3", []string{"python3", "-ISB", args[3], "--root", root, "verify", "storm"}, nil)
+}
+
+func stormInstall(root string) (*refresh.Install, error) {
+	return refresh.Load(root, &refresh.LoadOptions{Caches: []refresh.Cache{{
+		Name: "storm", Inputs: []string{"lib/**"}, Build: stormBuild,
+		// What is superseded goes at once: readers must bear that too.
+		Keep: time.Millisecond,
+	}}})
 }
 
 // await waits until a counter has come to v, within reason.
@@ -183,9 +210,13 @@ func stormRead(args []string) error {
 	if err != nil {
 		return err
 	}
+	late := len(args) > 2
 	var answers, stale, missing int
 	for i := 0; get(f, ended) == 0; i++ {
 		before := get(f, published)
+		if late {
+			before = 0
+		}
 		value, err := stormAnswer(args[0], i)
 		after := get(f, editing)
 		switch {
@@ -198,8 +229,8 @@ func stormRead(args []string) error {
 			return fmt.Errorf("%d, when %d was certified before and %d edited after", value, before, after)
 		case errors.Is(err, syscache.ErrStale):
 			stale++
-		case errors.Is(err, syscache.ErrMissing):
-			missing++
+		case errors.Is(err, syscache.ErrMissing), late && errors.Is(err, syscache.ErrCorrupt):
+			missing++ // late, the old length of a new pointer is seen
 		default:
 			return err
 		}
@@ -255,7 +286,7 @@ def answered(value):
 
 answers = stale = missing = i = 0
 while not counter(24):
-    before, i = counter(8), i + 1
+    before, i = counter(8) if len(sys.argv) < 4 else 0, i + 1
     try:
         with syscache.open(sys.argv[1], "storm") as cache:
             first = cache.get(b"row%d" % (i % 300))
@@ -274,6 +305,10 @@ while not counter(24):
     except syscache.Stale:
         stale += 1
     except syscache.Missing:
+        missing += 1
+    except syscache.Corrupt:
+        if len(sys.argv) < 4:
+            raise
         missing += 1
     time.sleep(0.002)
 print(answers, stale, missing)
