@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/format"
@@ -342,5 +343,37 @@ func TestSlowReading(t *testing.T) {
 			t.Errorf("%s: %v", output, err)
 		}
 		p.kill()
+	}
+}
+
+// TestStartedSideBySide: a builder that is between fork and exec, which has all
+// that is open here, is not one that another left behind.
+func TestStartedSideBySide(t *testing.T) {
+	defer func(was time.Duration) { grace = was }(grace)
+	grace = 0
+	var all errgroup.Group
+	for range 8 {
+		all.Go(func() error {
+			for range 25 {
+				p, err := start(&exec.Cmd{Path: "/bin/true", Args: []string{"true"}})
+				if err != nil {
+					return err
+				}
+				rows := make(chan error, 1)
+				go func() {
+					_, err := io.Copy(io.Discard, p.stdout)
+					rows <- err
+				}()
+				_, err = p.finish(t.Context(), rows)
+				p.kill()
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := all.Wait(); err != nil {
+		t.Error(err)
 	}
 }

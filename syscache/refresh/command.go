@@ -103,9 +103,17 @@ type process struct {
 	quiet  chan bool  // closed when its stderr has ended
 }
 
+// starting is held from the making of a builder's pipes until our ends for it
+// are closed. Another builder's process has them, too, between fork and exec,
+// which on a busy machine takes seconds: it would count as one that this
+// builder left behind.
+var starting sync.Mutex
+
 // start starts cmd with nothing of ours but the two pipes: a child that
 // outlives the builder can hold neither the lock nor a file of ours.
 func start(cmd *exec.Cmd) (*process, error) {
+	starting.Lock()
+	defer starting.Unlock()
 	// An empty pipe rather than /dev/null, which a chroot may lack.
 	stdin, w, err := os.Pipe()
 	if err != nil {
