@@ -118,36 +118,6 @@ func TestDecodeInventoryRejects(t *testing.T) {
 	}
 }
 
-func FuzzDecodeInventory(f *testing.F) {
-	f.Add(known().Encode())
-	f.Add((&Inventory{}).Encode())
-	for _, b := range badInventories() {
-		f.Add(b)
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		// Few mutations would ever pass the checksum.
-		if len(b) >= 4 {
-			b = reseal(bytes.Clone(b))
-		}
-		v, err := DecodeInventory(b)
-		if err != nil {
-			return
-		}
-		if got := v.Encode(); !bytes.Equal(got, b) {
-			t.Errorf("decoded and encoded again:\n%x\n%x", b, got)
-		}
-		offset := uint32(inventoryHeader)
-		for range v.Len() {
-			path, rest := v.entry(offset)
-			d, ok := v.Digest(string(path), format.DecodeIdentity(rest))
-			if !ok || !bytes.Equal(d[:], rest[format.IdentitySize:]) {
-				t.Errorf("%q is not found", path)
-			}
-			offset += uint32(inventoryFixed + len(path))
-		}
-	})
-}
-
 func manyFiles(n int) *Tree {
 	t := &Tree{Files: make([]File, n)}
 	for i, in := range manyInputs(n) {

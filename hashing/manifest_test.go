@@ -191,30 +191,6 @@ func TestDecodeManifestAllocates(t *testing.T) {
 	}
 }
 
-func FuzzDecodeManifest(f *testing.F) {
-	good := golden().Encode()
-	f.Add(good)
-	f.Add((&Manifest{}).Encode())
-	f.Add(good[:len(good)-1])
-	for _, m := range invalid {
-		if b := encodeAnyway(m); len(b) < 1000 {
-			f.Add(b)
-		}
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := DecodeManifest(b)
-		if err != nil {
-			return
-		}
-		if got := m.Encode(); !bytes.Equal(got, b) {
-			t.Errorf("decoded and encoded again:\n%x\n%x", b, got)
-		}
-		if m.Key() != KeyOf(b) {
-			t.Error("Key is not KeyOf")
-		}
-	})
-}
-
 func BenchmarkKey100k(b *testing.B) {
 	m := &Manifest{Inputs: manyInputs(100_000)}
 	b.ReportAllocs()

@@ -3,48 +3,15 @@ package format
 import (
 	"bytes"
 	"errors"
-	"os"
-	"path/filepath"
-	"runtime"
-	"strconv"
+	"path"
+	"strings"
 	"testing"
+
+	"github.com/syscache/syscache/internal/corpus"
 )
 
 // Each target: what decodes, encodes to the same bytes; what does not says
 // why; and a claimed length costs no memory.
-
-// seeds asserts that testdata/fuzz, from which the corpus is read, holds what
-// is written today.
-func seeds(f *testing.F, all map[string][]byte) {
-	for name, b := range all {
-		checkSeed(f, name, b)
-	}
-}
-
-func checkSeed(f *testing.F, name string, b []byte) {
-	path := filepath.Join("testdata", "fuzz", f.Name(), name)
-	want := []byte("go test fuzz v1\n[]byte(" + strconv.QuoteToASCII(string(b)) + ")\n")
-	if os.Getenv("UPDATE_SEEDS") != "" {
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, want, 0o644)); err != nil {
-			f.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(path)
-	if err != nil || !bytes.Equal(got, want) {
-		f.Errorf("seed %s is not what is written today (%v): run UPDATE_SEEDS=1 go test", path, err)
-	}
-}
-
-// bounded fails if f allocates more than a fixed multiple of its input.
-func bounded(t *testing.T, input int, f func()) {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	if got := after.TotalAlloc - before.TotalAlloc; got > 64<<10+uint64(64*input) {
-		t.Errorf("%d bytes allocated for an input of %d", got, input)
-	}
-}
 
 func wantKnown(t *testing.T, err error) {
 	t.Helper()
@@ -55,14 +22,14 @@ func wantKnown(t *testing.T, err error) {
 
 func FuzzDecodePointer(f *testing.F) {
 	bare, _ := (&Pointer{Kind: KindFiles, Cache: "c"}).Encode()
-	seeds(f, map[string][]byte{"full": mustEncode(f, somePointer()), "bare": bare, "magic": []byte(pointerMagic)})
+	corpus.Seeds(f, map[string][]byte{"full": mustEncode(f, somePointer()), "bare": bare, "magic": []byte(pointerMagic)})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) >= pointerFrame { // past the checksum
 			if n := le.Uint32(b[12:]); n >= pointerFrame && uint64(n) <= uint64(len(b)) {
 				reseal(b, int(n))
 			}
 		}
-		bounded(t, len(b), func() {
+		corpus.Bounded(t, len(b), func() {
 			p, err := DecodePointer(b)
 			if err != nil {
 				wantKnown(t, err)
@@ -76,12 +43,12 @@ func FuzzDecodePointer(f *testing.F) {
 }
 
 func FuzzStats(f *testing.F) {
-	seeds(f, map[string][]byte{"full": EncodeStats(someStats()), "none": EncodeStats(nil)})
+	corpus.Seeds(f, map[string][]byte{"full": EncodeStats(someStats()), "none": EncodeStats(nil)})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) >= 4 {
 			reseal(b, len(b))
 		}
-		bounded(t, len(b), func() {
+		corpus.Bounded(t, len(b), func() {
 			dirs, err := collectStats(b)
 			if err != nil {
 				wantKnown(t, err)
@@ -96,7 +63,7 @@ func FuzzStats(f *testing.F) {
 
 func FuzzTable(f *testing.F) {
 	h := someHeader()
-	seeds(f, map[string][]byte{"header": h.Encode()})
+	corpus.Seeds(f, map[string][]byte{"header": h.Encode()})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) < TableHeaderSize {
 			return
@@ -118,7 +85,7 @@ func FuzzTable(f *testing.F) {
 }
 
 func FuzzRow(f *testing.F) {
-	seeds(f, map[string][]byte{
+	corpus.Seeds(f, map[string][]byte{
 		"row":   AppendRow(nil, []byte("key"), []byte("value")),
 		"empty": AppendRow(nil, nil, nil),
 	})
@@ -129,7 +96,7 @@ func FuzzRow(f *testing.F) {
 				le.PutUint32(b, Checksum(b[4:size]))
 			}
 		}
-		bounded(t, len(b), func() {
+		corpus.Bounded(t, len(b), func() {
 			k, v, size, err := Row(b)
 			if err != nil {
 				wantKnown(t, err)
@@ -144,12 +111,12 @@ func FuzzRow(f *testing.F) {
 
 func FuzzDecodeMeta(f *testing.F) {
 	empty := &GenerationMeta{Kind: KindTable}
-	seeds(f, map[string][]byte{"full": someMeta().Encode(), "empty": empty.Encode()})
+	corpus.Seeds(f, map[string][]byte{"full": someMeta().Encode(), "empty": empty.Encode()})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) >= 4 {
 			reseal(b, len(b))
 		}
-		bounded(t, len(b), func() {
+		corpus.Bounded(t, len(b), func() {
 			m, err := DecodeMeta(b)
 			if err != nil {
 				wantKnown(t, err)
@@ -159,5 +126,27 @@ func FuzzDecodeMeta(f *testing.F) {
 				t.Errorf("%q decodes, and encodes to %q", b, again)
 			}
 		})
+	})
+}
+
+// FuzzNames: what may be joined to a root stays below it, and what may name a
+// cache is one component of a path that needs no quoting.
+func FuzzNames(f *testing.F) {
+	corpus.Seeds(f, map[string][]byte{"path": []byte("lib/a..b/.c"), "name": []byte("star-imports.2"), "dots": []byte("a/../b"), "NUL": []byte("a\x00")})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		name := string(b)
+		if ValidPath(name) {
+			if path.Clean("/root/"+name) != Join("/root", name) || strings.Contains(name, "\x00") || name[0] == '/' {
+				t.Errorf("path %q", name)
+			}
+		}
+		if ValidCacheName(name) && (!ValidPath(name) || strings.Contains(name, "/") || name[0] == '.' || ShellQuote(name) != name || Show(name) != name) {
+			t.Errorf("name of a cache %q", name)
+		}
+		for _, shown := range []string{Show(name), ShellQuote(name)} {
+			if strings.ContainsFunc(shown, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+				t.Errorf("%q is shown as %q", name, shown)
+			}
+		}
 	})
 }
