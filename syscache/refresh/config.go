@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -137,12 +138,18 @@ func (e *ConfigError) Error() string {
 // name, and its mistakes in their order.
 func parseConfig(file string, text []byte) ([]Cache, []*ConfigError) {
 	p := &configParser{file: file, text: string(text)}
+	if at, deep := p.tooDeep(); deep {
+		return nil, []*ConfigError{{file, at.line, at.col, fmt.Sprintf("nested more than %d deep", maxDepth), "the deepest that there is: cache.NAME.env.VARIABLE"}}
+	}
 	var top map[string]toml.Primitive
 	md, err := toml.Decode(p.text, &top)
 	if err != nil {
 		return nil, []*ConfigError{p.wrap(err, "see https://toml.io for the syntax")}
 	}
 	p.md = &md
+	if n := len(md.Keys()); n > maxKeys {
+		return nil, []*ConfigError{{file, 1, 1, fmt.Sprintf("%d keys, and a file has at most %d", n, maxKeys), "name inputs by patterns, and put caches into several files in " + format.ConfigDropIns}}
+	}
 	var caches []Cache
 	for _, key := range p.inOrder(top) {
 		if key != "cache" {
@@ -159,6 +166,48 @@ func parseConfig(file string, text []byte) ([]Cache, []*ConfigError) {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
 	})
 	return caches, p.mistakes
+}
+
+// The library's time and memory grow with the square of how deep a key lies,
+// and where one is costs it a walk through the file. Without these bounds, a
+// file of some kilobytes keeps a package's hook for hours.
+const (
+	maxDepth = 32
+	maxKeys  = 2000
+)
+
+// tomlToken matches a comment, a string of each kind, or what nests.
+var tomlToken = regexp.MustCompile(`(?s)#[^\n]*|"""(?:[^\\]|\\.)*?"{3,5}|'''.*?'{3,5}|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[][{}.,=\n]`)
+
+// tooDeep says where brackets, or the components of a key, are more than
+// maxDepth deep.
+func (p *configParser) tooDeep() (at location, deep bool) {
+	brackets, dots, offset := 0, 0, 0
+	for brackets <= maxDepth && dots <= maxDepth {
+		m := tomlToken.FindStringIndex(p.text[offset:])
+		if m == nil {
+			return location{}, false
+		}
+		switch p.text[offset+m[0]] {
+		case '[', '{':
+			brackets, dots = brackets+1, 0
+		case ']', '}':
+			brackets, dots = max(0, brackets-1), 0
+		case ',', '=', '\n':
+			dots = 0
+		case '.':
+			dots++
+		}
+		offset += m[1]
+	}
+	return p.place(offset - 1), true
+}
+
+// place returns where an offset is. The library's own lines and columns are
+// now and then another's.
+func (p *configParser) place(offset int) location {
+	before := p.text[:min(max(offset, 0), len(p.text))]
+	return location{strings.Count(before, "\n") + 1, len(before) - strings.LastIndexByte(before, '\n')}
 }
 
 type configParser struct {
@@ -385,9 +434,7 @@ func (p *configParser) at(v toml.Primitive, msg, hint string) {
 }
 
 func (p *configParser) locate(v toml.Primitive) location {
-	at := p.position(v).Position
-	// The library's column of a table is another's.
-	return location{at.Line, at.Start - strings.LastIndexByte(p.text[:at.Start], '\n')}
+	return p.place(p.position(v).Position.Start)
 }
 
 // nowhere is a type that nothing decodes into: the error says where it was.
@@ -416,7 +463,8 @@ func (p *configParser) wrap(err error, hint string) *ConfigError {
 	e := &ConfigError{File: p.file, Line: 1, Col: 1, Msg: err.Error(), Hint: hint}
 	var pe toml.ParseError
 	if errors.As(err, &pe) {
-		e.Line, e.Col, e.Msg = pe.Position.Line, pe.Position.Col, pe.Message
+		at := p.place(pe.Position.Start)
+		e.Line, e.Col, e.Msg = at.line, at.col, pe.Message
 	}
 	e.Msg = strings.TrimPrefix(e.Msg, "toml: ")
 	if _, after, found := strings.Cut(e.Msg, "): "); found && strings.Contains(e.Msg, "last key") {

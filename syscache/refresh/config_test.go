@@ -40,8 +40,13 @@ func TestConfigMistakes(t *testing.T) {
 		names    = "names are made of a-z, 0-9, '.', '_' and '-', begin with a letter or digit, and have at most 64 characters"
 		syntax   = "see https://toml.io for the syntax"
 		noInputs = `write inputs = ["lib/**"], patterns of the files it is derived from, or inputs_from`
+		depth    = "the deepest that there is: cache.NAME.env.VARIABLE"
 		list     = `write inputs_from = "share/app/FILES": a file under the root with the path of an input a line`
 	)
+	manyKeys := ""
+	for i := range 2000 {
+		manyKeys += fmt.Sprintf("K%d = \"\"\n", i)
+	}
 	for _, tc := range []struct{ text, at, msg, hint string }{
 		{"x = 1", "1:5", `unknown key "x"`, "known are: cache"},
 		{"[caches.c]", "1:1", `unknown key "caches"`, "known are: cache"},
@@ -53,6 +58,10 @@ func TestConfigMistakes(t *testing.T) {
 		{"[cache.\"../c\"]\ninputs = [\"a\"]", "1:1", `"../c" cannot be the name of a cache`, names},
 		{"[cache.c]", "1:1", "cache c has no inputs", noInputs},
 		{"[cache.c]\ninputs = []", "2:11", "*", noInputs},
+		{"cache.a." + strings.Repeat("b.", 40) + "c = 1", "1:70", "nested more than 32 deep", depth},
+		{"# " + strings.Repeat("[", 40) + "\nx = \"" + strings.Repeat("a.", 40) + "\"\ny = " + strings.Repeat("{a = ", 33), "3:165", "nested more than 32 deep", depth},
+		{strings.Repeat("[cache.c]\n", 2) + "x = " + strings.Repeat("[", 33), "3:37", "nested more than 32 deep", depth},
+		{"[cache.c.env]\n" + manyKeys, "1:1", "2001 keys, and a file has at most 2000", "name inputs by patterns, and put caches into several files in etc/syscache.d"},
 		{ok + "input = [\"a\"]", "3:10", `unknown key "input"`, known},
 		{ok + "[cache.c.build]\nx = 1", "3:1", "*", command},
 

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/syscache/syscache/internal/corpus"
 	"github.com/syscache/syscache/internal/format"
 )
 
@@ -296,19 +296,11 @@ func TestReadRows(t *testing.T) {
 // FuzzParseRow: a line is refused, or it is what an independent reading of
 // the JSON says.
 func FuzzParseRow(f *testing.F) {
-	const seeds = "testdata/fuzz/FuzzParseRow"
-	for name, line := range map[string]string{
-		"value":  `{"key": "a", "value": {"b": [1, null, "é"]}}`,
-		"base64": `{"key_base64": "/w==", "value_base64": "AA=="}`,
-	} {
-		want := fmt.Sprintf("go test fuzz v1\n[]byte(%+q)\n", line)
-		if os.Getenv("UPDATE_SEEDS") != "" {
-			writeFile(f, filepath.Join(seeds, name), want, 0o644)
-		}
-		if got, err := os.ReadFile(filepath.Join(seeds, name)); err != nil || string(got) != want {
-			f.Errorf("seed %s is not there (%v): run UPDATE_SEEDS=1 go test", name, err)
-		}
-	}
+	corpus.Seeds(f, map[string][]byte{
+		"surrogate": []byte(`{"key": "\ud83d\ude00", "value": ["\ud800", 1e999]}`),
+		"value":     []byte(`{"key": "a", "value": {"b": [1, null, "é"]}}`),
+		"base64":    []byte(`{"key_base64": "/w==", "value_base64": "AA=="}`),
+	})
 	f.Fuzz(func(t *testing.T, line []byte) {
 		key, value, err := parseRow(line)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -32,15 +33,23 @@ type Failure struct {
 	Stderr  string    `json:"stderr,omitempty"`
 }
 
-func (r *refresher) readState() (s state) {
+func (r *refresher) readState() state {
 	b, err := readRegular(r.dir+"/"+format.State, nil)
-	if err == nil {
-		err = json.Unmarshal(b, &s)
-	}
 	if err != nil {
-		s = state{}
+		return state{}
 	}
+	s, _ := decodeState(b)
 	return s
+}
+
+// decodeState returns the zero state of what is none.
+func decodeState(b []byte) (s state, err error) {
+	if err := json.Unmarshal(b, &s); err != nil {
+		return state{}, err
+	}
+	// From before the epoch to now may be more than an integer holds.
+	maps.DeleteFunc(s.Retired, func(_ string, since int64) bool { return since < 0 })
+	return s, nil
 }
 
 // saveState writes s if it is not what is there. Failing to is no failure of
