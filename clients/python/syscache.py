@@ -293,7 +293,7 @@ class _Table:
         cursor.require(named == key, "it belongs to another generation")
         cursor.require(length == FIRST_ROW and per_entry == ROWS_PER_ENTRY and not any(head[96:124]), "unknown header")
         cursor.require(e % 8 == 0 and FIRST_ROW + 16 * n <= e and (n > 0 or e == FIRST_ROW), "rows do not add up")
-        cursor.require(m == n + n // 4 + 1 and m <= t <= m + n, "slots do not add up")
+        cursor.require(m == n + n // 4 + 1 and m <= t <= m + n and l < t, "slots do not add up")
         cursor.require(whole == size == e + self.index + 4 * pages, "sizes do not add up")
         self.page = (-1, b"")
 
@@ -644,6 +644,8 @@ class Reader:
         cursor.require(kind == TABLE or size == 0, "files with a table's size")
         cursor.require(cursor.name() == self._cache.encode(), "it belongs to another cache")
         root = cursor.name()
+        absolute = root == b"/" or root.startswith(b"/") and _sound(root[1:])
+        cursor.require(root == b"" or absolute, f"root {_show(root)} is not absolute")
         witnesses = [self._decode_witness(cursor) for _ in range(count)]
         cursor.finish()
         directories = self._decode_section(file.at(length, section)) if section else []
