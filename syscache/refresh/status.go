@@ -170,7 +170,7 @@ func counted(n int, one, more string) string {
 }
 
 // Verify reads the whole published generation of a cache and returns nil if
-// every byte is as it was written. Whether it is fresh is not asked. The error
+// every byte is as it was written, and every row is found. Whether it is fresh is not asked. The error
 // is a *syscache.Error: it wraps syscache.ErrMissing, ErrCorrupt, ErrUntrusted,
 // ErrTooNew, the error of ctx, or one of reading.
 func (in *Install) Verify(ctx context.Context, cache string) error {
@@ -189,8 +189,8 @@ func (in *Install) Verify(ctx context.Context, cache string) error {
 		}
 		return err
 	}
+	defer r.Close()
 	key := r.Generation()
-	r.Close()
 	dir, err := in.generationDir(cache, key)
 	if err != nil {
 		return fail(syscache.ErrMissing, err, "")
@@ -202,6 +202,9 @@ func (in *Install) Verify(ctx context.Context, cache string) error {
 	}
 	if err == nil {
 		err = g.verify(ctx, key)
+	}
+	if err == nil && g.meta.Kind == format.KindTable {
+		err = checkTable(r, dir+"/"+format.Table)
 	}
 	switch {
 	case err == nil:

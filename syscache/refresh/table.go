@@ -2,13 +2,16 @@ package refresh
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"iter"
+	"os"
 	"slices"
 
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/syscache"
 )
 
 // writeTable writes the table of n rows, which come sorted and unique, to a new
@@ -18,7 +21,7 @@ import (
 // The hash index is placed in one pass over the slots in ascending order:
 // each at its home position, or after its predecessor. Nothing is ever moved,
 // so keys chosen to share one hash cost no more than others.
-func writeTable(f file, key [32]byte, n int, rows iter.Seq2[mergedRow, error]) (format.TableHeader, error) {
+func writeTable(f tableFile, key [32]byte, n int, rows iter.Seq2[mergedRow, error]) (format.TableHeader, error) {
 	h := format.TableHeader{Key: key}
 	w := bufio.NewWriterSize(f, 1<<20)
 	w.Write(make([]byte, format.TableHeaderSize))
@@ -46,6 +49,62 @@ func writeTable(f file, key [32]byte, n int, rows iter.Seq2[mergedRow, error]) (
 	}
 	_, err = f.WriteAt(h.Encode(), 0)
 	return h, err
+}
+
+// A tableFile is what a table is written to.
+type tableFile interface {
+	io.Writer
+	io.WriterAt
+}
+
+// checkTable returns an error that wraps format.ErrCorrupt unless the table that
+// r reads, at path, is byte for byte what writeTable makes of its rows: then
+// every row is found. A digest does not say so, for whoever made a table of lies
+// made its digest.
+func checkTable(r *syscache.Reader, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	rows := func(yield func(mergedRow, error) bool) {
+		var last []byte
+		n := uint64(0)
+		for row, err := range r.Scan(nil) {
+			if err == nil && n > 0 && bytes.Compare(row.Key, last) <= 0 {
+				err = fmt.Errorf("%w: rows out of order in %s", format.ErrCorrupt, path)
+			}
+			n++
+			if last = row.Key; !yield(mergedRow{row.Key, row.Value, n}, err) || err != nil {
+				return
+			}
+		}
+	}
+	_, err = writeTable(&sameBytes{f: f, path: path}, r.Generation(), 0, rows)
+	return err
+}
+
+// sameBytes is a table that is only compared with what would be written.
+type sameBytes struct {
+	f      *os.File
+	path   string
+	offset int64
+}
+
+func (s *sameBytes) Write(b []byte) (int, error) {
+	skip := min(int64(len(b)), max(0, format.TableHeaderSize-s.offset)) // the header comes last
+	_, err := s.WriteAt(b[skip:], s.offset+skip)
+	s.offset += int64(len(b))
+	return len(b), err
+}
+
+func (s *sameBytes) WriteAt(b []byte, off int64) (int, error) {
+	there := make([]byte, len(b))
+	_, err := s.f.ReadAt(there, off)
+	if err == nil && !bytes.Equal(b, there) || err == io.EOF {
+		err = fmt.Errorf("%w: %s is not what a refresh makes of its rows", format.ErrCorrupt, s.path)
+	}
+	return len(b), err
 }
 
 // writeRows writes the rows and returns their slots and the order entries.
