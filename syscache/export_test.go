@@ -1,6 +1,13 @@
 package syscache
 
-import "time"
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/syscache/syscache/internal/format"
+)
 
 // Unmapped makes r answer every look-up with pread.
 func (r *Reader) Unmapped() *Reader {
@@ -23,4 +30,26 @@ func SetSettled(t interface{ Cleanup(func()) }, d time.Duration) {
 	if settled = d; d < 0 {
 		settled = 1<<63 - 1
 	}
+}
+
+// TableOf returns a Reader of the table in a file, of whatever generation:
+// what pointer and trust decide is left out.
+func TableOf(f *os.File) (*Reader, error) {
+	fd, err := unix.Dup(int(f.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	r := &Reader{table: &table{source: source{fd: fd, size: uint64(st.Size)}}}
+	b, err := r.table.read(0, format.TableHeaderSize)
+	if err == nil {
+		r.table.TableHeader, err = format.DecodeTableHeader(b, r.table.size)
+	}
+	if err != nil {
+		unix.Close(fd)
+	}
+	return r, err
 }

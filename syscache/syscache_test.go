@@ -112,31 +112,42 @@ func kindOf(err error) string {
 
 // equalHashes returns n keys of 8 bytes with one CRC-32.
 func equalHashes(n int) (keys []string) {
-	table := crc32.MakeTable(crc32.IEEE)
-	high := map[uint32]byte{} // by the highest byte of its entry, the index
-	for i, e := range table {
-		high[e>>24] = byte(i)
-	}
 	for i := range n {
-		k := binary.BigEndian.AppendUint32(nil, uint32(i))
-		reg, want := ^crc32.ChecksumIEEE(k), ^uint32(0xC0111DED)
-		var at [4]byte
-		for j := 3; j >= 0; j-- {
-			at[j] = high[want>>24]
-			want = (want ^ table[at[j]]) << 8
-		}
-		for _, a := range at {
-			k = append(k, byte(reg)^a)
-			reg = reg>>8 ^ table[a]
-		}
-		keys = append(keys, string(k))
+		keys = append(keys, keyWith(uint32(i), 0xC0111DED))
 	}
 	return keys
 }
 
+var (
+	crcTable = crc32.MakeTable(crc32.IEEE)
+	crcHigh  = func() (high [256]byte) { // by the highest byte of its entry, the index
+		for i, e := range crcTable {
+			high[e>>24] = byte(i)
+		}
+		return high
+	}()
+)
+
+// keyWith returns the key that begins with n, in four bytes, and has a CRC-32:
+// the four bytes after them take the register to where the hash wants it.
+func keyWith(n, hash uint32) string {
+	k := binary.BigEndian.AppendUint32(make([]byte, 0, 8), n)
+	reg, want := ^crc32.ChecksumIEEE(k), ^hash
+	var at [4]byte
+	for j := 3; j >= 0; j-- {
+		at[j] = crcHigh[want>>24]
+		want = (want ^ crcTable[at[j]]) << 8
+	}
+	for _, a := range at {
+		k = append(k, byte(reg)^a)
+		reg = reg>>8 ^ crcTable[a]
+	}
+	return string(k)
+}
+
 // python is the other reader, in one process.
 type python struct {
-	t   *testing.T
+	t   testing.TB
 	in  *json.Encoder
 	out *bufio.Scanner
 }
@@ -146,6 +157,8 @@ type question struct {
 	Cache string   `json:"cache"`
 	Get   [][]byte `json:"get"`
 	Scan  bool     `json:"scan"`
+
+	Verify bool `json:"verify"`
 }
 
 type answer struct {
@@ -153,9 +166,12 @@ type answer struct {
 	Get  []string    `json:"get"`
 	Scan string      `json:"scan"`
 	Rows [][2][]byte `json:"rows"`
+
+	Verify string `json:"verify"`
+	Reads  int    `json:"reads"` // of the look-ups, in Python
 }
 
-func newPython(t *testing.T) *python {
+func newPython(t testing.TB) *python {
 	t.Helper()
 	name := "/usr/bin/python3" // not a version manager's, which may be anything
 	if _, err := os.Stat(name); err != nil {
@@ -201,8 +217,23 @@ func (p *python) ask(q question) (a answer) {
 // value is how python tells one.
 func value(b []byte) string { return "=" + base64.StdEncoding.EncodeToString(b) }
 
+// verified is what the refresher's side says of every byte.
+func verified(q question) string {
+	in, err := refresh.Load(q.Root, nil)
+	if err == nil {
+		err = in.Verify(context.Background(), q.Cache)
+	}
+	if err != nil {
+		return kindOf(err)
+	}
+	return "ok"
+}
+
 // ask asks the Go reader, unmapped or mapped.
 func ask(q question, mapped bool) (a answer) {
+	if q.Verify {
+		a.Verify = verified(q)
+	}
 	r, err := syscache.Open(q.Root, q.Cache, nil)
 	if err != nil {
 		a.Open = kindOf(err)

@@ -1,11 +1,13 @@
 """What the Python reader finds, for tests that compare it with another one.
 
-For each line of standard input, {"root", "cache", "get": [base64...], "scan": bool}, it prints {"open": outcome, "get":
-[outcome...], "scan": outcome, "rows": [[key, value]...]}. An outcome is "ok", a value after "=", or an error's kind.
+For each line of standard input, {"root", "cache", "get": [base64...], "scan": bool, "verify": bool}, it prints {"open":
+outcome, "get": [outcome...], "scan": outcome, "rows": [[key, value]...], "verify": outcome,
+"reads": how many reads the look-ups took}. An outcome is "ok", a value after "=", or an error's kind.
 """
 
 import base64
 import json
+import os
 import pathlib
 import sys
 
@@ -33,6 +35,18 @@ def attempt(call):
         return KINDS.get(type(error), repr(error))
 
 
+def counted(pread=os.pread):
+    def count(*arguments):
+        count.reads += 1
+        return pread(*arguments)
+
+    count.reads = 0
+    return count
+
+
+os.pread = counted()
+
+
 def ask(question):
     answer = {"get": [], "rows": []}
 
@@ -43,13 +57,22 @@ def ask(question):
 
     def run():
         with syscache.open(question["root"], question["cache"]) as reader:
+            before = os.pread.reads
             for key in question["get"]:
                 answer["get"].append(attempt(lambda: "=" + text(reader.get(base64.b64decode(key)))))
+            answer["reads"] = os.pread.reads - before
             if question["scan"]:
                 answer["scan"] = attempt(lambda: scan(reader))
         return "ok"
 
+    def verify():
+        with syscache.open(question["root"], question["cache"], allow_stale=True) as reader:
+            reader.verify()
+        return "ok"
+
     answer["open"] = attempt(run)
+    if question["verify"]:
+        answer["verify"] = attempt(verify)
     return answer
 
 
