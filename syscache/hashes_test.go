@@ -66,8 +66,8 @@ func TestChosenHashes(t *testing.T) {
 			}
 			there := len(q.Get)
 			absent := [][]byte{{}, key(n / 2), key(n - 1)[:4]}
-			for _, i := range []int{n, n + 1, 1 << 31, 1<<32 - 1} {
-				absent = append(absent, []byte(keyWith(uint32(i), hash(uint32(i)))), []byte(keyWith(uint32(i), hash(uint32(i%n)))))
+			for _, i := range []uint32{uint32(n), uint32(n) + 1, 1 << 31, 1<<32 - 1} {
+				absent = append(absent, []byte(keyWith(i, hash(i))), []byte(keyWith(i, hash(i%uint32(n)))))
 			}
 			for _, k := range absent {
 				worst = max(worst, reads(k, ""))

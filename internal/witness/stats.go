@@ -11,15 +11,16 @@ import (
 // identity, else an error that names the first that has not. The error wraps
 // format.ErrCorrupt if stats cannot be read.
 func CheckStats(root string, stats format.Stats) error {
+	var why error
 	for d, err := range stats.All() {
 		if err != nil {
 			return err
 		}
-		if err := checkDir(root, &d); err != nil {
-			return err
+		if why == nil { // the rest is read all the same: corrupt goes before stale
+			why = checkDir(root, &d)
 		}
 	}
-	return nil
+	return why
 }
 
 func checkDir(root string, d *format.StatDir) error {
