@@ -52,7 +52,6 @@ var everywhere = []struct {
 	{"TestRenamedRoot", TestRenamedRoot},
 	{"TestReadersOnlyRead", TestReadersOnlyRead},
 	{"TestNobodyElseCanDamageOrDelay", TestNobodyElseCanDamageOrDelay},
-	{"TestCallersEnvironmentChangesNothing", TestCallersEnvironmentChangesNothing},
 }
 
 // What holds on the machine's own disk holds on every file system. One that is

@@ -229,6 +229,16 @@ type dirStream interface {
 	fs.FileFsyncdirer
 }
 
+// Readdirent leaves it to the caller to find out what an entry is, as some file
+// systems do.
+func (d fuseDir) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
+	entry, errno := d.dirStream.Readdirent(ctx)
+	if entry != nil {
+		entry.Mode = 0
+	}
+	return entry, errno
+}
+
 func (d fuseDir) Fsyncdir(ctx context.Context, flags uint32) syscall.Errno {
 	if errno := d.node.of("fsyncdir"); errno != 0 {
 		return errno
