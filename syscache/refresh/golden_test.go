@@ -375,6 +375,12 @@ func vectors() []vector {
 		broken("corrupt-header", "corrupt", func(r *vectorRoot, table string) {
 			r.edit(table, func(b []byte) []byte { b[88] ^= 1; return b })
 		}),
+		broken("displacement-beyond-slots", "corrupt", func(r *vectorRoot, table string) {
+			r.edit(table, func(b []byte) []byte { b[91] = 0xFF; seal(b, format.TableHeaderSize); return b })
+		}),
+		{Case: "root-not-absolute", Cache: "demo", Error: fail("corrupt"), make: func(r *vectorRoot) {
+			r.table(small, func(p *format.Pointer) { p.Root = "nonexistent/root" })
+		}},
 		broken("truncated-table", "corrupt", func(r *vectorRoot, table string) {
 			r.edit(table, func(b []byte) []byte { return b[:len(b)-1] })
 		}),
