@@ -73,7 +73,7 @@ func (in *Install) collector(cache string) (*refresher, error) {
 		c = &Cache{Name: cache}
 	}
 	r := &refresher{Install: in, c: c, dir: in.cacheDir + "/" + cache, told: map[string]bool{}}
-	err := in.owner.checkPath(in.root, r.dir)
+	err := in.checkKept(r.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

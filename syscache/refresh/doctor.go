@@ -215,7 +215,7 @@ func (d *doctor) keeper() {
 	if _, err := os.Lstat(d.cacheDir); errors.Is(err, fs.ErrNotExist) {
 		d.find(Note, "cache-dir", d.cacheDir, "", "%s does not exist yet: the first refresh makes it", format.Show(d.cacheDir))
 	}
-	if err := d.owner.checkPath(d.Install.root, dir); err != nil {
+	if err := d.checkKept(dir); err != nil {
 		d.find(Problem, "cache-dir", dir, trustHint(d.Install.root, err), "%v", err)
 	}
 	if !d.owner.private {

@@ -185,6 +185,9 @@ func (d *doctor) held(path string) (bool, error) {
 	} else if err != nil {
 		return false, err
 	}
+	if err := d.checkMake(); err != nil {
+		return false, err
+	}
 	l, err := lock.Acquire(context.Background(), path, &lock.Options{Mode: fi.Mode()})
 	if errors.As(err, new(*lock.HeldError)) {
 		return true, nil

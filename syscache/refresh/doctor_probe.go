@@ -18,8 +18,8 @@ import (
 func (d *doctor) probe() {
 	path := d.cacheDir + "/" + randomName(format.ScratchPrefix)
 	var why error
-	if why = d.owner.checkPath(d.Install.root, d.cacheDir); why == nil && os.Geteuid() == 0 {
-		why = errors.Join(d.checkSelf(), d.checkRoot()) // as root even less
+	if why = d.checkKept(d.cacheDir); why == nil {
+		why = d.checkMake()
 	}
 	if why == nil {
 		if err := unix.Access(d.cacheDir, unix.W_OK|unix.X_OK); err != nil {
@@ -54,6 +54,15 @@ func (d *doctor) probe() {
 		d.find(OK, "locking", d.cacheDir, "", "locks keep a second refresher out")
 	}
 	d.clock(path)
+}
+
+// checkMake refuses, as root, to make even a file for a moment where others could
+// have it made elsewhere.
+func (d *doctor) checkMake() error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return errors.Join(d.checkSelf(), d.checkRoot())
 }
 
 // clock compares the file system's clock with ours. They are two where a

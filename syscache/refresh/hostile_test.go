@@ -211,3 +211,69 @@ func TestRootRunsNothingOfAGroup(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestConfined: what a link leads to outside of the root is none of root's to
+// change where others can put links.
+func TestConfined(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: not root")
+	}
+	root, outside := newRoot(t), newRoot(t)
+	v := "1"
+	in := load(t, root, value(&v))
+	refreshed(t, in)
+	if err := errors.Join(os.MkdirAll(outside+"/c/.pending-1/d", 0o755), os.WriteFile(outside+"/c/current", nil, 0o644), os.Chmod(root, 0o775)); err != nil {
+		t.Fatal(err)
+	}
+	in = load(t, root, value(&v))
+	err := in.confine(func(in *Install) error {
+		// After every check, as at the worst instant.
+		if err := errors.Join(os.Rename(in.cacheDir, root+"/away"), os.Symlink(outside, in.cacheDir)); err != nil {
+			return err
+		}
+		if err := invalidate(in.disk, in.cacheDir+"/c"); err == nil {
+			t.Error("it was led outside")
+		}
+		if err := removeAll(in.disk, in.cacheDir+"/c/.pending-1"); err == nil {
+			t.Error("it removed something outside")
+		}
+		_, err := in.disk.Create(in.cacheDir + "/x")
+		if err == nil || in.disk.Mkdir(in.cacheDir+"/y", 0o755) == nil {
+			t.Error("it made something outside")
+		}
+		return errors.Join(os.Remove(in.cacheDir), os.Rename(root+"/away", in.cacheDir))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"/c/current", "/c/.pending-1/d"} {
+		if _, err := os.Lstat(outside + name); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := in.Invalidate("c"); err != nil {
+		t.Error(err)
+	}
+	if _, err := syscache.Open(root, "c", nil); !errors.Is(err, syscache.ErrStale) {
+		t.Error(err)
+	}
+}
+
+// TestRecipeThatIsNoFile: a device or FIFO by an absolute path is not opened,
+// and not passed over as if it had been read.
+func TestRecipeThatIsNoFile(t *testing.T) {
+	root := newRoot(t)
+	fifo := newRoot(t) + "/fifo"
+	if err := unixtest.Mkfifo(fifo, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{fifo, "/dev/null"} {
+		v := "1"
+		c := value(&v)
+		c.Recipe = []string{name}
+		_, err := load(t, root, c).Refresh(t.Context(), "c", nil)
+		if err == nil || !strings.Contains(err.Error(), "is not a regular file") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

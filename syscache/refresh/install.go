@@ -28,6 +28,7 @@ type Install struct {
 	internal bool   // the cache_dir is one of the root's own
 	image    bool   // it is the one that an image ships
 	named    bool   // the caller named it
+	links    error  // why what its name goes through is not to be followed
 	caches   []Cache
 	sources  []Source
 	owner    ownership
@@ -243,6 +244,7 @@ func (in *Install) locate(root, cacheDir string) error {
 		if in.cacheDir, err = filepath.Abs(cacheDir); err != nil {
 			return err
 		}
+		in.links = in.owner.checkLinks(in.cacheDir)
 		if real, err := filepath.EvalSymlinks(in.cacheDir); err == nil {
 			in.cacheDir = real
 		}

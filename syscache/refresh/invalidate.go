@@ -32,7 +32,7 @@ func (in *Install) Invalidate(cache string) error {
 
 func (in *Install) invalidate(cache string) error {
 	dir := in.cacheDir + "/" + cache
-	err := in.owner.checkPath(in.root, dir)
+	err := in.checkKept(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &HintedError{err, trustHint(in.root, err)}
 	}

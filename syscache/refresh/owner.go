@@ -211,6 +211,51 @@ func (o *ownership) checkPath(from, dir string) error {
 	return nil
 }
 
+// checkKept is checkPath for what is in the cache_dir.
+func (in *Install) checkKept(dir string) error {
+	if in.links != nil {
+		return in.links
+	}
+	return in.owner.checkPath(in.root, dir)
+}
+
+// checkLinks refuses a name that goes through somebody else's symbolic link, as
+// one in /tmp: they would say where we write, if it is ours that is there.
+func (o *ownership) checkLinks(name string) error {
+	for range maxLinks {
+		link, st := firstLink(name)
+		if link == "" {
+			return nil
+		}
+		if st.Uid != 0 && st.Uid != o.uid && int(st.Uid) != os.Geteuid() && !unmapped(st.Uid) {
+			return wrongType(fmt.Sprintf("%s is a symbolic link of uid %d, who neither is root nor owns the install", link, st.Uid))
+		}
+		target, err := os.Readlink(link)
+		if err != nil {
+			return err
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Dir(link) + "/" + target
+		}
+		name = filepath.Clean(target + name[len(link):])
+	}
+	return wrongType(name + " is behind too many symbolic links")
+}
+
+// maxLinks is how many the kernel follows.
+const maxLinks = 40
+
+// firstLink returns the first directory on the way to name, or name, that is a
+// symbolic link, "" if none is.
+func firstLink(name string) (link string, st unix.Stat_t) {
+	for dir := range way("/", name) {
+		if unix.Lstat(dir, &st) == nil && uint32(st.Mode)&unix.S_IFMT == unix.S_IFLNK {
+			return dir, st
+		}
+	}
+	return "", st
+}
+
 // way yields every directory below from, down to dir, or, where dir is not
 // below from, every one below /.
 func way(from, dir string) iter.Seq[string] {

@@ -19,15 +19,15 @@ import (
 // down to it.
 func (r *refresher) prepare() error {
 	dirs := r.dir + "/" + format.Generations
-	err := r.owner.checkPath(r.root, dirs)
+	err := r.checkKept(dirs)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := r.makeDirs(dirs); err != nil {
 			return fmt.Errorf("refresh %s: %w", r.c.Name, err)
 		}
-		err = r.owner.checkPath(r.root, dirs)
+		err = r.checkKept(dirs)
 	}
 	if err == nil {
-		err = r.owner.checkPath(r.root, r.dir) // strictly, as the last of its path
+		err = r.checkKept(r.dir) // strictly, as the last of its path
 	}
 	if err == nil {
 		err = r.checkCommand()
@@ -255,7 +255,7 @@ func (in *Install) maskImage(cache string) error {
 	if err := in.makeDirs(dir); err != nil {
 		return err
 	}
-	if err := in.owner.checkPath(in.root, dir); err != nil {
+	if err := in.checkKept(dir); err != nil {
 		return err
 	}
 	return in.writeStale(dir, shipped)
