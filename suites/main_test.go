@@ -68,7 +68,7 @@ func cannotRun() string {
 	if os.Geteuid() != 0 {
 		return "not root, so it cannot become other users"
 	}
-	for _, program := range []string{"/usr/bin/python3", "/usr/bin/strace", "/usr/bin/setpriv", "/usr/bin/unshare", "tar"} {
+	for _, program := range []string{"/usr/bin/python3", "/usr/bin/strace", "/usr/bin/setpriv", "/usr/bin/unshare", "tar", "setcap"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return "no " + program
 		}
