@@ -234,7 +234,8 @@ func realPath(path string) (string, error) {
 		}
 		path = dir + "/" + path
 	}
-	return filepath.EvalSymlinks(path)
+	path, err := filepath.EvalSymlinks(path)
+	return filepath.ToSlash(path), err
 }
 
 // certify checks the witnesses and the stat section of the pointer seen.

@@ -3,6 +3,7 @@ package unix
 import (
 	"path/filepath"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -13,15 +14,33 @@ const writeThrough = windows.FILE_FLAG_WRITE_THROUGH
 
 // Rename renames a file, over another one too, or a directory. The old is there
 // until the new is: nothing is removed first. Who has the old open keeps it.
+//
+// A directory in which somebody has a file open cannot be renamed: EBUSY. Nor
+// can a file be replaced while it is open, by a program that shares it with
+// nobody, a virus scanner say, or, where replacing is not what Unix means by it
+// (FAT, many servers, Windows before 10, Wine), by anybody. Readers have a
+// pointer open for an instant: it is waited for.
 func Rename(from, to string) error {
+	err := rename(from, to)
+	for range 64 { // about a second
+		if err != EBUSY || !isFile(to) {
+			return err
+		}
+		time.Sleep(16 * time.Millisecond)
+		err = rename(from, to)
+	}
+	return err
+}
+
+func rename(from, to string) error {
 	err := renamePosix(from, to)
 	if unsupported[err] {
 		err = moveFile(from, to)
 	}
-	if err != nil {
-		return inTheWay(from, to, err)
+	if err == EACCES {
+		err = inTheWay(from, to)
 	}
-	return nil
+	return err
 }
 
 // unsupported are the answers of a file system, or a Windows before 10.1709,
@@ -71,15 +90,24 @@ func moveFile(from, to string) error {
 	return errnoOf(windows.MoveFileEx(f, t, windows.MOVEFILE_REPLACE_EXISTING|windows.MOVEFILE_WRITE_THROUGH))
 }
 
-// inTheWay tells of a directory at to as Unix does: all that Windows says is
-// that access is denied.
-func inTheWay(from, to string, err error) error {
+// inTheWay tells apart, as Unix does, why access was denied.
+func inTheWay(from, to string) error {
 	var f, t Stat_t
-	if Lstat(to, &t) != nil || t.Mode&S_IFMT != S_IFDIR || Lstat(from, &f) != nil {
+	there := Lstat(to, &t) == nil
+	switch err := Lstat(from, &f); {
+	case err != nil:
 		return err
-	}
-	if f.Mode&S_IFMT == S_IFDIR {
+	case there && t.Mode&S_IFMT == S_IFDIR && f.Mode&S_IFMT == S_IFDIR:
 		return ENOTEMPTY
+	case there && t.Mode&S_IFMT == S_IFDIR:
+		return syscall.EISDIR
+	case there || f.Mode&S_IFMT == S_IFDIR:
+		return EBUSY
 	}
-	return syscall.EISDIR
+	return EACCES
+}
+
+func isFile(path string) bool {
+	var st Stat_t
+	return Lstat(path, &st) == nil && st.Mode&S_IFMT != S_IFDIR
 }

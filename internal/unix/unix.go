@@ -45,6 +45,7 @@ const (
 	PROT_READ  = unix.PROT_READ
 
 	EACCES       = unix.EACCES
+	EBUSY        = unix.EBUSY
 	EEXIST       = unix.EEXIST
 	EINTR        = unix.EINTR
 	EINVAL       = unix.EINVAL
@@ -71,6 +72,10 @@ func Fstatat(dirfd int, path string, st *Stat_t, flags int) error {
 }
 
 func Geteuid() int { return unix.Geteuid() }
+
+// InUse says whether err is that somebody has open what is to be renamed or
+// removed. On Unix nobody is in the way by that.
+func InUse(error) bool { return false }
 
 func Lstat(path string, st *Stat_t) error { return unix.Lstat(path, st) }
 

@@ -63,6 +63,7 @@ const (
 	PROT_READ  = 1
 
 	EACCES       = syscall.EACCES
+	EBUSY        = syscall.EBUSY
 	EEXIST       = syscall.EEXIST
 	EINTR        = syscall.EINTR
 	EINVAL       = syscall.EINVAL
@@ -86,6 +87,8 @@ var errnos = map[error]Errno{
 	windows.ERROR_BAD_PATHNAME:         ENOENT,
 	windows.ERROR_DELETE_PENDING:       ENOENT,
 	windows.ERROR_ACCESS_DENIED:        EACCES,
+	windows.ERROR_SHARING_VIOLATION:    EBUSY,
+	windows.ERROR_LOCK_VIOLATION:       EBUSY,
 	windows.ERROR_DIRECTORY:            ENOTDIR,
 	windows.ERROR_FILE_EXISTS:          EEXIST,
 	windows.ERROR_ALREADY_EXISTS:       EEXIST,
@@ -179,6 +182,12 @@ func Fstatat(dirfd int, path string, st *Stat_t, flags int) error {
 
 // Geteuid is the one there is.
 func Geteuid() int { return 0 }
+
+// InUse says whether err, of package os too, is that somebody has open what is
+// to be renamed or removed, or something in it.
+func InUse(err error) bool {
+	return errors.Is(err, EBUSY) || errors.Is(err, windows.ERROR_SHARING_VIOLATION) || errors.Is(err, windows.ERROR_DIR_NOT_EMPTY)
+}
 
 func Lstat(path string, st *Stat_t) error { return Fstatat(AT_FDCWD, path, st, AT_SYMLINK_NOFOLLOW) }
 

@@ -231,6 +231,7 @@ func (in *Install) locate(root, cacheDir string) error {
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return fmt.Errorf("root %s: not a directory", root)
 	}
+	abs = filepath.ToSlash(abs)
 	in.root = abs
 	in.owner = ownership{uid: st.Uid, gid: st.Gid, shared: st.Mode&unix.S_IWGRP != 0}
 	if st.Mode&unix.S_IWOTH != 0 {
@@ -248,6 +249,7 @@ func (in *Install) locate(root, cacheDir string) error {
 		if real, err := filepath.EvalSymlinks(in.cacheDir); err == nil {
 			in.cacheDir = real
 		}
+		in.cacheDir = filepath.ToSlash(in.cacheDir)
 	}
 	in.named = cacheDir != ""
 	in.image = in.cacheDir == format.Join(abs, format.ImageCacheDir)

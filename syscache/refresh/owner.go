@@ -261,8 +261,10 @@ func firstLink(name string) (link string, st unix.Stat_t) {
 func way(from, dir string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		rel, err := filepath.Rel(from, dir)
+		rel = filepath.ToSlash(rel)
 		if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
-			from, rel = "/", strings.TrimPrefix(dir, "/")
+			volume := filepath.VolumeName(dir)
+			from, rel = volume+"/", strings.TrimPrefix(dir[len(volume):], "/")
 		}
 		path := from
 		for name := range strings.SplitSeq(rel, "/") {

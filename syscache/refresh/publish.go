@@ -374,7 +374,7 @@ func (r *refresher) sweep() error {
 			err := r.discard(dir + "/" + name)
 			if errors.Is(err, fs.ErrPermission) && r.owner.shared {
 				r.tell("%s/%s was left behind by another maintainer, whose builder made it so that only they can remove it", dir, name)
-			} else if err != nil {
+			} else if err != nil && !unix.InUse(err) {
 				return err
 			}
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 	"github.com/syscache/syscache/syscache"
 )
 
@@ -157,10 +158,16 @@ func (r *refresher) collectAfter(key syscache.Key, keep time.Duration) (map[stri
 			done.Kept++
 			continue
 		}
-		done.Bytes += r.sizeOf(name)
-		done.Removed++
-		if err := r.discard(r.dir + "/" + format.Generation(name)); err != nil {
+		size := r.sizeOf(name)
+		switch err := r.discard(r.dir + "/" + format.Generation(name)); {
+		case unix.InUse(err): // what is left goes with a later refresh
+			retired[name] = since
+			done.Kept++
+		case err != nil:
 			return nil, done, err
+		default:
+			done.Bytes += size
+			done.Removed++
 		}
 	}
 	return retired, done, nil
