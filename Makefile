@@ -3,7 +3,7 @@
 GO     ?= go
 PYTHON ?= /usr/bin/python3
 
-.PHONY: help build check format vet platforms man errors test race tidy python suites soak fuzz clean
+.PHONY: help build check format vet platforms man errors test race tidy python suites wine soak fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ suites: ## real processes, users and package managers; needs root (see CONTRIBUT
 
 soak: ## forty minutes of everything at once, or SOAK of it
 	SYSCACHE_SUITES=1 SUITES_SOAK=$(or $(SOAK),40m) $(GO) test -count=1 -timeout 0 -v ./suites -run '^TestSoak$$'
+
+wine: ## the tests of Windows, under Wine
+	sh .ci/wine
 
 fuzz: ## each fuzz target for FUZZTIME (default 30s)
 	sh .ci/fuzz $(FUZZTIME)
