@@ -4,9 +4,9 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
+	"github.com/syscache/syscache/internal/unix/unixtest"
 )
 
 // Unmapped makes r answer every look-up with pread.
@@ -35,7 +35,7 @@ func SetSettled(t interface{ Cleanup(func()) }, d time.Duration) {
 // TableOf returns a Reader of the table in a file, of whatever generation:
 // what pointer and trust decide is left out.
 func TableOf(f *os.File) (*Reader, error) {
-	fd, err := unix.Dup(int(f.Fd()))
+	fd, err := unixtest.Dup(int(f.Fd()))
 	if err != nil {
 		return nil, err
 	}
