@@ -32,23 +32,21 @@ func (r *refresher) build(ctx context.Context, s *snapshot) (*generation, error)
 	st := &staging{refresher: r, dir: r.dir + "/" + format.Generations + "/" + randomName(format.ScratchPrefix)}
 	st.gen = st.dir + "/gen"
 	for _, dir := range []string{st.dir, st.dir + "/out", st.dir + "/runs"} {
-		if err := r.disk.Mkdir(dir, r.owner.privateDirMode()); err != nil {
+		err := r.disk.Mkdir(dir, r.owner.privateDirMode())
+		if errors.Is(err, fs.ErrNotExist) {
+			err = swept(st.dir, err)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
 	// Public from the start, below a directory that is not.
 	if err := r.disk.Mkdir(st.gen, r.owner.dirMode()); err != nil {
-		return nil, err
+		return nil, swept(st.dir, err)
 	}
 	in := Inputs{Root: r.root, Key: s.key, Files: s.manifest.Inputs, Out: st.dir + "/out"}
 	g, err := st.grow(ctx, in, s)
-	if err != nil {
-		if _, there := os.Lstat(st.dir); errors.Is(there, fs.ErrNotExist) {
-			err = errSwept
-		}
-		return nil, err
-	}
-	return g, nil
+	return g, swept(st.dir, err)
 }
 
 // errDiffers is the error of a forced build of files that came out otherwise.
@@ -59,8 +57,13 @@ var errDiffers = &HintedError{
 
 const outputHint = "leave nothing in $SYSCACHE_OUT but files, directories and symbolic links that stay below it"
 
-// errSwept is the error of a build whose staging somebody else removed.
-var errSwept = errors.New("swept")
+// swept returns err, or why there is one, if somebody else removed the staging.
+func swept(scratch string, err error) error {
+	if _, gone := os.Lstat(scratch); err != nil && errors.Is(gone, fs.ErrNotExist) {
+		return overtaken("another refresher, which no lock stopped, swept what this one built")
+	}
+	return err
+}
 
 func (st *staging) grow(ctx context.Context, in Inputs, s *snapshot) (g *generation, err error) {
 	var rows uint64
@@ -304,7 +307,7 @@ func (st *staging) write(name string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b)
+	err = writeAll(f, b)
 	if err == nil {
 		err = f.Chmod(publicMode)
 	}
@@ -332,7 +335,7 @@ func (r *refresher) keep(staged, old *generation, before *published) (*generatio
 		}
 		key := hashing.Key(staged.meta.Key)
 		if err := r.install(staged.dir, key.String()); err != nil {
-			return nil, err
+			return nil, swept(scratch, err)
 		}
 		staged.dir, staged.installed = r.dir+"/"+format.Generation(key.String()), true
 		old = staged

@@ -102,6 +102,17 @@ func (r *refresher) collectAll(now bool) (Collected, error) {
 		keep = 0
 	}
 	needed, gone := r.needed()
+	// A refresh that was killed may have led readers to it, and neither moved
+	// the link nor made that durable. It has to be before what they were led to
+	// is removed.
+	if g := r.present(needed); g != nil {
+		if err := r.linkLatest(g); err != nil {
+			return Collected{}, err
+		}
+	}
+	if err := r.disk.SyncDir(r.dir); err != nil {
+		return Collected{}, err
+	}
 	retired, done, err := r.collectAfter(needed, keep)
 	if err != nil {
 		return done, err

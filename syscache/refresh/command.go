@@ -256,7 +256,7 @@ func writeInputList(d disk, path string, in Inputs) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b.Bytes())
+	err = writeAll(f, b.Bytes())
 	return errors.Join(err, f.Close())
 }
 

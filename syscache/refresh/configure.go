@@ -97,7 +97,7 @@ func (in *Install) linkNew(path string, text []byte) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, ignoreNotExist(in.disk.Remove(temp)), in.disk.SyncDir(dir)) }()
-	_, err = f.Write(text)
+	err = writeAll(f, text)
 	if err == nil && in.owner.shared {
 		err = in.disk.Chown(temp, in.owner.gid)
 	}

@@ -139,7 +139,8 @@ func TestWriteConfigRace(t *testing.T) {
 func TestWriteConfigFails(t *testing.T) {
 	for fail := 0; ; fail++ {
 		root := newRoot(t)
-		in := &Install{disk: &faultyDisk{fail: fail, err: syscall.EIO}}
+		d := failing(fail, syscall.EIO)
+		in := &Install{disk: d}
 		if err := in.locate(root, ""); err != nil {
 			t.Fatal(err)
 		}
@@ -148,12 +149,12 @@ func TestWriteConfigFails(t *testing.T) {
 			t.Errorf("operation %d: torn: %q", fail, text)
 		}
 		op := ""
-		if d := in.disk.(*faultyDisk); fail < len(d.ops) {
+		if fail < len(d.ops) {
 			op = d.ops[fail]
 		}
 		if op == "" {
-			want := []string{"mkdir", "syncdir", "create", "write", "chmod", "sync", "close", "link", "remove", "syncdir"}
-			if d := cmp.Diff(want, in.disk.(*faultyDisk).ops); err != nil || d != "" {
+			want := []string{"mkdir", "syncdir", "create", "write", "fchmod", "sync", "close", "link", "remove", "syncdir"}
+			if d := cmp.Diff(want, d.ops); err != nil || d != "" {
 				t.Errorf("%v (-want +got):\n%s", err, d)
 			}
 			return

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/syscache/syscache/internal/format"
 	"github.com/syscache/syscache/internal/unix"
 )
 
@@ -26,7 +25,9 @@ type disk interface {
 	Symlink(target, path string) error
 	Link(from, to string) error // to another name, which must be new
 	Rename(from, to string) error
-	Exchange(a, b string) error                // each then names what the other did
+	// Exchange has each name what the other did, in one step. It may be
+	// unsupported.
+	Exchange(a, b string) error
 	Chmod(path string, mode fs.FileMode) error // of a directory
 	Chown(path string, gid uint32) error       // to a group
 	Remove(path string) error                  // a file, or an empty directory
@@ -75,21 +76,7 @@ func (realDisk) Link(from, to string) error { return os.Link(from, to) }
 
 func (realDisk) Rename(from, to string) error { return rename(from, to) }
 
-// Exchange is one step where the file system can do that, else three.
-func (realDisk) Exchange(a, b string) error {
-	err := exchange(a, b)
-	if !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, unix.EINVAL) {
-		return err
-	}
-	aside := filepath.Dir(b) + "/" + randomName(format.ScratchPrefix)
-	if err := rename(b, aside); err != nil {
-		return err
-	}
-	if err := rename(a, b); err != nil {
-		return errors.Join(err, rename(aside, b))
-	}
-	return rename(aside, a)
-}
+func (realDisk) Exchange(a, b string) error { return exchange(a, b) }
 
 func (realDisk) Chmod(path string, mode fs.FileMode) error { return os.Chmod(path, mode) }
 
@@ -183,6 +170,16 @@ func (c confined) SyncDir(path string) error {
 	}
 	defer d.Close()
 	return asFarAsItCan(d.Sync())
+}
+
+// writeAll writes b, and notices where it is cut and nobody told
+// (cpython#126606).
+func writeAll(w io.Writer, b []byte) error {
+	n, err := w.Write(b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	return err
 }
 
 // removeAll removes path and all below it, through d.

@@ -83,6 +83,10 @@ func InvalidateAll(root string, o *LoadOptions) ([]string, error) {
 	if err := in.locate(root, o.CacheDir); err != nil {
 		return nil, err
 	}
+	return in.invalidateAll()
+}
+
+func (in *Install) invalidateAll() ([]string, error) {
 	var done []string
 	names, err := in.built()
 	for _, name := range names {
@@ -105,17 +109,17 @@ func (in *Install) InvalidateUndeclared() ([]string, error) {
 	var gone []string
 	names, err := in.built()
 	for _, name := range names {
-		if _, undeclared := in.cache(name); undeclared == nil {
-			continue
-		}
-		if _, e := os.Lstat(in.cacheDir + "/" + name + "/" + format.Current); e != nil && !in.unmasked(name) {
-			continue
-		}
 		ref := &refresher{Install: in, dir: in.cacheDir + "/" + name}
-		if in.foreign(name) == nil && !ref.readState().Program {
-			gone = append(gone, name)
-			err = errors.Join(err, in.Invalidate(name))
+		if _, undeclared := in.cache(name); undeclared == nil || in.foreign(name) != nil || ref.readState().Program {
+			continue
 		}
+		if _, e := os.Lstat(ref.dir + "/" + format.Current); e != nil && !in.unmasked(name) {
+			// It is marked. Who did it may have been killed before it synced.
+			err = errors.Join(err, ignoreNotExist(in.disk.SyncDir(ref.dir)))
+			continue
+		}
+		gone = append(gone, name)
+		err = errors.Join(err, in.Invalidate(name))
 	}
 	return gone, err
 }

@@ -116,7 +116,7 @@ func (t *token) fill(b []byte) error {
 }
 
 func (t *token) write(b []byte) error {
-	if _, err := t.file.Write(b); err != nil {
+	if err := writeAll(t.file, b); err != nil {
 		return err
 	}
 	if err := t.file.Chmod(publicMode); err != nil {
@@ -125,9 +125,9 @@ func (t *token) write(b []byte) error {
 	return t.file.Sync()
 }
 
-// publish makes p the cache's pointer, durably. All that p names must be
-// durable before (I6). If an error is returned the pointer is the old one, the
-// new one, or, after an invalidate, none.
+// publish makes p the cache's pointer, which tidy makes durable. All that p
+// names must be so before (I6). If an error is returned the pointer is the old
+// one, the new one, or, after an invalidate, none.
 func (r *refresher) publish(p *format.Pointer) error {
 	b, err := p.Encode()
 	if err != nil {
@@ -152,7 +152,7 @@ func (r *refresher) publish(p *format.Pointer) error {
 	// The name is no longer ours to remove: it may be somebody else's by now.
 	t.file.Close()
 	r.token = nil
-	return r.disk.SyncDir(r.dir)
+	return nil
 }
 
 // syncWay makes durable what a refresher that was killed may have left unsynced:
@@ -168,13 +168,21 @@ func (r *refresher) syncWay(g *generation) error {
 	if decides(r.dir) {
 		return nil
 	}
-	for dir := range way(r.root, r.dir) {
-		err := r.disk.SyncDir(filepath.Dir(dir))
+	if err := r.syncDirs(r.dir); err != nil {
+		return err
+	}
+	return r.disk.SyncDir(r.dir)
+}
+
+// syncDirs makes dir and the directories that lead to it durable.
+func (in *Install) syncDirs(dir string) error {
+	for dir := range way(in.root, dir) {
+		err := in.disk.SyncDir(filepath.Dir(dir))
 		if err != nil && !errors.Is(err, fs.ErrPermission) { // it is not of our making
 			return err
 		}
 	}
-	return r.disk.SyncDir(r.dir)
+	return nil
 }
 
 // linkLatest keeps the link latest where g's files are, or keeps there none.
@@ -200,9 +208,11 @@ func (r *refresher) linkLatest(g *generation) error {
 		return err
 	}
 	if err := r.disk.Rename(tmp, link); err != nil {
-		return errors.Join(err, r.disk.Remove(tmp))
+		// Gone: another refresher, which no lock stopped, swept it, and moves
+		// the link itself.
+		return ignoreNotExist(errors.Join(err, ignoreNotExist(r.disk.Remove(tmp))))
 	}
-	return r.disk.SyncDir(r.dir)
+	return nil
 }
 
 // markStale takes the pointer from readers, durably. A rename needs no space
@@ -258,6 +268,9 @@ func (in *Install) maskImage(cache string) error {
 	if err := in.checkKept(dir); err != nil {
 		return err
 	}
+	if err := in.syncDirs(dir); err != nil { // who made them may have been killed
+		return err
+	}
 	return in.writeStale(dir, shipped)
 }
 
@@ -268,7 +281,7 @@ func (in *Install) writeStale(dir string, pointer []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(pointer)
+	err = writeAll(f, pointer)
 	err = errors.Join(err, f.Chmod(publicMode), f.Sync(), f.Close())
 	if err == nil {
 		err = in.disk.Rename(tmp, dir+"/"+format.Stale)
@@ -329,7 +342,7 @@ func (r *refresher) replace(name string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b)
+	err = writeAll(f, b)
 	if r.owner.shared {
 		err = errors.Join(err, f.Chmod(0o640)) // the next refresh may be another maintainer's
 	}
@@ -351,12 +364,29 @@ func (r *refresher) install(staged, key string) error {
 	place := r.dir + "/" + format.Generation(key)
 	err := r.disk.Rename(staged, place)
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTDIR) {
-		err = r.disk.Exchange(staged, place)
+		err = r.exchange(staged, place)
 	}
 	if err != nil {
 		return err
 	}
 	return r.disk.SyncDir(g)
+}
+
+// exchange has a and b change places: in one step where the file system can do
+// that, else in three.
+func (r *refresher) exchange(a, b string) error {
+	err := r.disk.Exchange(a, b)
+	if !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	aside := filepath.Dir(b) + "/" + randomName(format.ScratchPrefix)
+	if err := r.disk.Rename(b, aside); err != nil {
+		return err
+	}
+	if err := r.disk.Rename(a, b); err != nil {
+		return errors.Join(err, r.disk.Rename(aside, b))
+	}
+	return r.disk.Rename(aside, a)
 }
 
 // sweep removes what a refresher that was killed left behind. It is called

@@ -297,9 +297,6 @@ func (r *refresher) rebuild(ctx context.Context, s *snapshot, old *generation, b
 		}
 	}
 	staged, err := r.build(ctx, s)
-	if errors.Is(err, errSwept) {
-		return nil, nil, overtaken("another refresher, which no lock stopped, swept what this one built")
-	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -109,6 +109,12 @@ func (r *refresher) tidy(g *generation) error {
 	if err := r.linkLatest(g); err != nil {
 		return err
 	}
+	// Also where nothing was published: whoever published what is there may
+	// have been killed before it was durable. It has to be before what it
+	// replaced is removed.
+	if err := r.disk.SyncDir(r.dir); err != nil {
+		return err
+	}
 	if err := r.dropStale(); err != nil {
 		return err
 	}
@@ -180,6 +186,10 @@ func (r *refresher) discard(path string) error {
 	scratch := filepath.Dir(path) + "/" + randomName(format.ScratchPrefix)
 	if err := r.disk.Rename(path, scratch); err != nil {
 		return ignoreNotExist(err)
+	}
+	// Such a refresher may just have published it.
+	if cur, err := r.readCurrent(); err == nil && cur != nil && cur.pointer != nil && filepath.Base(path) == syscache.Key(cur.pointer.Key).String() {
+		return r.disk.Rename(scratch, path)
 	}
 	return removeAll(r.disk, scratch)
 }

@@ -47,8 +47,7 @@ func writeTable(f tableFile, key [32]byte, n int, rows iter.Seq2[mergedRow, erro
 	if err := p.finish(); err != nil {
 		return h, err
 	}
-	_, err = f.WriteAt(h.Encode(), 0)
-	return h, err
+	return h, writeAll(io.NewOffsetWriter(f, 0), h.Encode())
 }
 
 // A tableFile is what a table is written to.
