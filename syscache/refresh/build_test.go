@@ -377,3 +377,35 @@ func TestStartedSideBySide(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestKilledIsOurs: what a builder has left of its group ends with it, and
+// another group that has its number by then does not.
+func TestKilledIsOurs(t *testing.T) {
+	other := &exec.Cmd{Path: "/bin/sleep", Args: []string{"sleep", "1000"}, SysProcAttr: ownSession()}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, reused := range []bool{false, true} {
+		p, err := start(&exec.Cmd{Path: "/bin/sh", Args: []string{"sh", "-c", "sleep 1000 2>/dev/null & exit"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-p.gone
+		stdout := p.stdout
+		p.stdout = nil // kill closes it: of nil, that is an error
+		group := p.cmd.Process.Pid
+		if reused {
+			p.cmd.Process.Pid = other.Process.Pid
+		}
+		p.kill()
+		if reused {
+			killRest(group)
+		}
+		io.Copy(io.Discard, stdout) // until what was left has ended
+		stdout.Close()
+	}
+	other.Process.Signal(os.Interrupt)
+	if err := other.Wait(); err == nil || err.Error() != "signal: interrupt" {
+		t.Errorf("another's process: %v", err)
+	}
+}

@@ -222,7 +222,12 @@ func (p *process) settle() {
 
 // kill ends whatever is left of the builder's process group and our reading.
 func (p *process) kill() {
-	killGroup(p.cmd.Process.Pid)
+	select {
+	case <-p.gone:
+		killRest(p.cmd.Process.Pid)
+	default:
+		killGroup(p.cmd.Process.Pid)
+	}
 	p.stdout.Close()
 	select { // it no longer runs when we return, or the kernel cannot end it
 	case <-p.gone:

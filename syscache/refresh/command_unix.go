@@ -11,6 +11,15 @@ import (
 
 func killGroup(pgid int) { syscall.Kill(-pgid, syscall.SIGKILL) }
 
+// killRest ends what is left of a group whose leader was waited for. If a
+// process has that number, it is another one, and so is its group: nothing was
+// left of ours.
+func killRest(pgid int) {
+	if syscall.Kill(pgid, 0) == syscall.ESRCH {
+		killGroup(pgid)
+	}
+}
+
 // unread says whether a pipe holds something, or its end, that was not read.
 func unread(pipe *os.File) bool {
 	conn, err := pipe.SyscallConn()
