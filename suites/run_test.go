@@ -92,7 +92,10 @@ func start(t *testing.T, cmd *exec.Cmd) *running {
 		close(r.done)
 	}()
 	t.Cleanup(func() {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		// Where it has ended, a process of that number is another's.
+		if !r.ended() || syscall.Kill(cmd.Process.Pid, 0) == syscall.ESRCH {
+			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		}
 		<-r.done
 	})
 	return r
