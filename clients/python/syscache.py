@@ -119,7 +119,12 @@ class _File(io.FileIO):
     def __init__(self, path: bytes):
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         super().__init__(path, opener=lambda path, _: os.open(path, flags))
-        self.path, self.stat = path, os.fstat(self.fileno())
+        self.path = path
+        try:
+            self.stat = os.fstat(self.fileno())
+        except OSError as error:
+            error.filename = path
+            raise
         if not stat.S_ISREG(self.stat.st_mode):
             self.close()
             raise OSError(errno.ENXIO, "not a regular file", path)
@@ -146,6 +151,10 @@ class _File(io.FileIO):
         except OSError as error:
             error.filename = self.path
             raise
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # nothing was written that could be lost
+            super().close()
 
     def sha256(self) -> bytes:
         digest, offset = hashlib.sha256(), 0
