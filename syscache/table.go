@@ -117,7 +117,8 @@ func (t *table) row(offset uint64) (key, value []byte, size uint64, err error) {
 	}
 	if len(b) >= format.RowHeaderSize {
 		k, v := format.RowLengths(b)
-		if whole := format.RowSize(int(k), int(v)); whole > first && whole <= most {
+		sane := k <= format.MaxKey && v <= format.MaxValue // else format.Row refuses it
+		if whole := format.RowSize(int(k), int(v)); sane && whole > first && whole <= most {
 			if b, err = t.exactly(offset, whole); err != nil {
 				return nil, nil, 0, err
 			}
