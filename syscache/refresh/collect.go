@@ -101,7 +101,10 @@ func (r *refresher) collectAll(now bool) (Collected, error) {
 	if now {
 		keep = 0
 	}
-	needed, gone := r.needed()
+	needed, gone, err := r.needed()
+	if err != nil {
+		return Collected{}, err
+	}
 	// A refresh that was killed may have led readers to it, and neither moved
 	// the link nor made that durable. It has to be before what they were led to
 	// is removed.
@@ -129,22 +132,25 @@ func (r *refresher) collectAll(now bool) (Collected, error) {
 // needed returns the generation that readers are led to, be it by a pointer
 // that is marked stale; and whether they are led nowhere any more, because the
 // cache is no longer declared.
-func (r *refresher) needed() (key syscache.Key, gone bool) {
+func (r *refresher) needed() (key syscache.Key, gone bool, err error) {
 	_, undeclared := r.cache(r.c.Name)
 	for _, name := range []string{format.Current, format.Stale} {
 		b, err := r.owner.readPublished(r.dir + "/" + name)
-		if err != nil {
+		switch {
+		case unknown(err):
+			return key, false, err
+		case err != nil:
 			continue
 		}
 		p, err := format.DecodePointer(b)
 		switch {
 		case name == format.Stale && errors.Is(undeclared, ErrUndeclared) && len(r.Mistakes()) == 0 && !r.state.Program:
-			return syscache.Key{}, true
+			return key, true, nil
 		case err == nil:
-			return p.Key, false
+			return p.Key, false, nil
 		}
 	}
-	return syscache.Key{}, false
+	return key, false, nil
 }
 
 // forget removes what is left of a cache but its lock: another refresher may

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/format"
@@ -108,6 +109,17 @@ func (o *ownership) readPublished(path string) ([]byte, error) {
 		err = fmt.Errorf("%w: %w", format.ErrCorrupt, err)
 	}
 	return b, err
+}
+
+// unknown says whether an error of readPublished tells nothing of what is there:
+// the disk failed, or descriptors ran out. To take that for an absence would be
+// to remove what readers have, or to leave believed what they should not.
+func unknown(err error) bool {
+	var errno unix.Errno
+	if !errors.As(err, &errno) || errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	return !slices.Contains([]unix.Errno{unix.ENOTDIR, unix.ELOOP, unix.EMLINK, unix.ENXIO}, errno)
 }
 
 // readOnly are the flags to open what is to be a regular file, which only a stat

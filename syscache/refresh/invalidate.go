@@ -135,7 +135,10 @@ func (in *Install) foreign(cache string) error {
 	}
 	for _, name := range []string{format.Current, format.Stale} {
 		b, err := in.owner.readPublished(in.cacheDir + "/" + cache + "/" + name)
-		if err != nil {
+		switch {
+		case unknown(err):
+			return err
+		case err != nil:
 			continue
 		}
 		if p, err := format.DecodePointer(b); err == nil && p.Root != in.root {

@@ -259,8 +259,11 @@ func (in *Install) maskImage(cache string) error {
 		return nil
 	}
 	shipped, err := in.owner.readPublished(in.readDirs()[1] + "/" + cache + "/" + format.Current)
-	if err != nil {
-		return nil // nor can readers read it
+	switch {
+	case unknown(err):
+		return err
+	case err != nil:
+		return nil // nor do readers believe it
 	}
 	if err := in.makeDirs(dir); err != nil {
 		return err
