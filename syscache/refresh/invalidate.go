@@ -13,8 +13,9 @@ import (
 
 // Invalidate marks a cache stale: a refresh that is under way will not
 // publish, and no reader believes the cache until the next one. It takes no
-// lock and waits for nothing. A cache that was never built is no error, nor
-// one that is not declared. The error wraps ErrNotOwner or is the operating
+// lock and waits for nothing. When it returns without an error the mark is
+// durable. A cache that was never built is no error, nor one that is not
+// declared. The error wraps ErrNotOwner or is the operating
 // system's; the cache may then be believed still.
 func (in *Install) Invalidate(cache string) error {
 	if !format.ValidCacheName(cache) {
