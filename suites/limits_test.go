@@ -4,6 +4,7 @@ package suites
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 )
@@ -67,5 +68,45 @@ func TestLimits(t *testing.T) {
 				t.Error("no limit was too low")
 			}
 		})
+	}
+}
+
+// memoryCgroups is where version 1 of the kernel's control groups limits memory.
+const memoryCgroups = "/sys/fs/cgroup/memory"
+
+// TestMemoryRunsOut has the kernel kill a refresh that needs more memory than its
+// control group may have: readers miss, or have the old if they accept it, and the
+// next refresh heals. A look-up in the large table needs none of that memory.
+func TestMemoryRunsOut(t *testing.T) {
+	slow(t)
+	if _, err := os.Stat(memoryCgroups + "/memory.limit_in_bytes"); err != nil {
+		t.Skip("skipped: no control groups of version 1 that limit memory")
+	}
+	group, err := os.MkdirTemp(memoryCgroups, "syscache-suites-")
+	if err != nil {
+		t.Skipf("skipped: control groups cannot be made: %v", err)
+	}
+	t.Cleanup(func() { os.Remove(group) })
+	r := newRoot(t, admin)
+	r.fill()
+	r.build("#!/bin/sh\nread -r rows <lib/one\nexec seq -f '{\"key\":\"%.0f\",\"value\":\"row\"}' 1 \"$rows\"\n")
+	r.write("lib/one", "10\n")
+	r.refresh()
+	within := func(megabytes int, args ...string) outcome {
+		r.must(os.WriteFile(group+"/memory.limit_in_bytes", fmt.Append(nil, megabytes<<20), 0))
+		inside := append([]string{"/bin/sh", "-c", `echo $$ >"$0/cgroup.procs" && exec "$@"`, group}, r.syscache(args...)...)
+		return run(t, as(admin, inside...))
+	}
+	r.write("lib/one", "600000\n")
+	if o := within(32, "refresh"); o.code == 0 || strings.Contains(o.stderr, "goroutine ") {
+		t.Errorf("600,000 rows in 32 MiB: %v", o)
+	}
+	r.misses(bob)
+	if o := r.read(bob, goReader, "get", "--stale", "c", "7"); o.code != 0 {
+		t.Errorf("the old, for who accepts it: %v", o)
+	}
+	r.refresh()
+	if o := within(16, "get", "c", "599999"); o.code != 0 || o.stdout != "\"row\"\n" {
+		t.Errorf("a look-up in 16 MiB: %v", o)
 	}
 }
