@@ -3,7 +3,7 @@
 GO     ?= go
 PYTHON ?= /usr/bin/python3
 
-.PHONY: help build check format vet platforms man errors test race tidy python suites wine soak fuzz clean
+.PHONY: help build check format vet platforms man errors test race tidy python suites wine soak mutations fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -44,7 +44,10 @@ python: ## the Python reader's own tests
 	cd clients/python && $(PYTHON) -m unittest -q
 
 suites: ## real processes, users and package managers; needs root (see CONTRIBUTING.md)
-	SYSCACHE_SUITES=1 $(GO) test -count=1 -timeout 40m -v ./suites/... ./packaging/... ./docs/...
+	SYSCACHE_SUITES=1 $(GO) test -count=1 -timeout 60m -v ./suites/... ./packaging/... ./docs/...
+
+mutations: ## take each safeguard away, and see the test that misses it
+	SUITES_MUTATIONS=1 $(GO) test -count=1 -timeout 60m -v ./suites -run '^TestMutations$$'
 
 soak: ## forty minutes of everything at once, or SOAK of it
 	SYSCACHE_SUITES=1 SUITES_SOAK=$(or $(SOAK),40m) $(GO) test -count=1 -timeout 0 -v ./suites -run '^TestSoak$$'

@@ -108,7 +108,7 @@ func (r *root) measured(f *os.File, all []*running, n uint64) (ms []measure) {
 		ms = append(
 			ms, measure{name + ": descriptors", len(fds), 0},
 			measure{name + ": threads", r.field(proc+"status", "Threads:"), 2},
-			measure{name + ": KiB of memory (PSS)", r.field(proc+"smaps_rollup", "Pss:"), 3 << 10},
+			measure{name + ": KiB of memory of its own", r.field(proc+"smaps_rollup", "Private_Dirty:"), 3 << 10},
 			measure{name + ": on its heap", held, held/20 + 64<<10},
 		)
 	}
