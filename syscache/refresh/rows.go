@@ -136,7 +136,24 @@ func (s *rowSorter) sorted() iter.Seq2[mergedRow, error] {
 			yield(mergedRow{}, err)
 			return
 		}
-		yieldUnique(m.all(), yield)
+		yieldUnique(s.complete(m.all()), yield)
+	}
+}
+
+// complete passes all rows on, and then an error if they are fewer than were
+// added: a run that was cut at the end of a row looks whole, and readers would
+// be told of the rest that there is no such row (I7).
+func (s *rowSorter) complete(rows iter.Seq2[mergedRow, error]) iter.Seq2[mergedRow, error] {
+	return func(yield func(mergedRow, error) bool) {
+		n := 0
+		for r, err := range rows {
+			if n++; !yield(r, err) {
+				return
+			}
+		}
+		if n != s.count {
+			yield(mergedRow{}, fmt.Errorf("read %s: %d rows of %d", s.dir, n, s.count))
+		}
 	}
 }
 

@@ -70,6 +70,27 @@ func TestSorted(t *testing.T) {
 	}
 }
 
+// TestRunIsCut: no row is lost because the file that it was spilled into lost
+// its end, wherever that was.
+func TestRunIsCut(t *testing.T) {
+	const size = 16 + 2 // of a row in a run
+	for cut := range int64(3 * size) {
+		s := newRowSorter(realDisk{}, t.TempDir())
+		s.memory = 3*2 + 24*2 // three rows a run
+		for i := range byte(7) {
+			if err := s.add([]byte{i}, []byte{i}, uint64(i+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Truncate(s.runs[0], cut); err != nil {
+			t.Fatal(err)
+		}
+		if rows, err := collectRows(s); err == nil {
+			t.Errorf("cut to %d bytes: %d rows and no error", cut, len(rows))
+		}
+	}
+}
+
 // TestDuplicates: the second row with a key is a mistake that names both,
 // wherever the two were spilled.
 func TestDuplicates(t *testing.T) {
@@ -364,5 +385,22 @@ func TestTail(t *testing.T) {
 				t.Errorf("%d bytes are kept", cap(tl.b))
 			}
 		}
+	}
+}
+
+// TestLongLine: what was searched for the end of a line is not searched again,
+// which is seen by an end that was not there the first time.
+func TestLongLine(t *testing.T) {
+	split := lineByLine()
+	for _, step := range []struct {
+		data    string
+		advance int
+	}{{"aa", 0}, {"\naaa", 0}, {"\naaa\nbb", 1}, {"aaa\nbb", 4}, {"bb", 0}} {
+		if advance, _, err := split([]byte(step.data), false); advance != step.advance || err != nil {
+			t.Errorf("%q: advance %d, %v; want %d", step.data, advance, err, step.advance)
+		}
+	}
+	if advance, line, _ := split([]byte("bb"), true); advance != 2 || string(line) != "bb" {
+		t.Errorf("the last line: %d, %q", advance, line)
 	}
 }
