@@ -123,6 +123,28 @@ func TestNoInodes(t *testing.T) {
 	r.answered()
 }
 
+// TestBuilderFillsTheDisk has a builder write more than there is room for, to its
+// output or to a file that it says nothing of: that is not taken for a mistake in
+// what it printed, and all of it is gone afterwards (I10).
+func TestBuilderFillsTheDisk(t *testing.T) {
+	slow(t)
+	r := newSmall(t)
+	r.refresh()
+	old := r.read(bob, goReader, "get", "c", "lib/one").stdout
+	for _, b := range []struct{ script, kind string }{
+		{`awk 'BEGIN { s = sprintf("%5000s", ""); for (i = 0; ; i++) printf "{\"key\":\"%d\",\"value\":\"%s\"}\n", i, s }'`, "table"},
+		{`head -c 5M /dev/zero >"$SYSCACHE_OUT/x"`, "files"}, // its copy has no room
+		{`cat /dev/zero >"$SYSCACHE_OUT/x"; exit 0`, "files"},
+	} {
+		r.build("#!/bin/sh\n"+b.script+"\n", fmt.Sprintf("kind = %q", b.kind))
+		r.noRoom(old)
+		r.noLitter("c")
+	}
+	r.build(lines)
+	r.refresh()
+	r.answered()
+}
+
 // answered checks that every reader has an answer.
 func (r *root) answered() {
 	r.t.Helper()

@@ -149,6 +149,10 @@ func hint(err error) string {
 		return hinted.Hint
 	case errors.As(err, &config):
 		return config.Hint
+	case strings.HasPrefix(err.Error(), "write /dev/stdout"):
+		return ""
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "make room on that file system and refresh again; until then readers miss"
 	case errors.As(err, &build):
 		return "mend the builder and refresh again; status tells what readers have until then"
 	case errors.As(err, &held):
@@ -165,10 +169,6 @@ func hint(err error) string {
 		return fmt.Sprintf("you are uid %d: refresh, invalidate, gc and init are for who may write the install, its owner or root", os.Geteuid())
 	case errors.Is(err, syscall.EROFS):
 		return "keep the caches of a read-only install elsewhere: --cache-dir"
-	case strings.HasPrefix(err.Error(), "write /dev/stdout"):
-		return ""
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return "make room on that file system and refresh again; until then readers miss"
 	}
 	return ""
 }
