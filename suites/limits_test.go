@@ -5,16 +5,26 @@ package suites
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
 
-// limited runs the command as root under a limit, as prlimit names it.
+// limited runs the command as the owner under a limit, as prlimit names it.
 func (r *root) limited(limit string, n int, args ...string) outcome {
 	r.t.Helper()
 	argv := append([]string{"/usr/bin/prlimit", fmt.Sprintf("--%s=%d", limit, n)}, r.syscache(args...)...)
-	return run(r.t, as(admin, argv...))
+	return run(r.t, as(r.owner, argv...))
 }
+
+// How the kernel, the loader, or Go's runtime ends a process that it cannot serve.
+const (
+	byNone   = `a^`
+	noPoll   = `stderr: runtime: (?s:.*)netpoll`
+	noMemory = `^exit -1\n|stderr: .*(out of memory|reserve|cannot allocate|Cannot allocate)`
+	atExec   = `^exit (-1\n|1\nstdout: \nstderr: prlimit: )`
+	noThread = `stderr: runtime: failed to create new OS thread`
+)
 
 // TestLimits has the command run under limits that rise until it works: of
 // descriptors, of a file's size. Below, it fails with a message, readers have what
@@ -25,13 +35,20 @@ func TestLimits(t *testing.T) {
 		name           string
 		from, to, step int
 		verb           string
+		owner          user
+		ended          string // what the outcome may be instead of a message
 	}{
-		{"nofile", 5, 64, 1, "refresh"},
-		{"fsize", 0, 4096, 64, "refresh"},
-		{"nofile", 5, 64, 1, "get"},
+		{"nofile", 0, 64, 1, "refresh", admin, noPoll},
+		{"nofile", 0, 64, 1, "get", admin, noPoll},
+		{"fsize", 0, 4096, 64, "refresh", admin, byNone},
+		{"as", 0, 4 << 30, 128 << 20, "refresh", admin, noMemory},
+		{"as", 0, 4 << 30, 128 << 20, "get", admin, noMemory},
+		{"stack", 0, 1 << 20, 16 << 10, "refresh", admin, atExec},
+		{"nproc", 0, 256, 1, "refresh", alice, noThread}, // root has no such limit
+		{"nproc", 0, 256, 1, "get", alice, noThread},
 	} {
 		t.Run(l.verb+" "+l.name, func(t *testing.T) {
-			r := newRoot(t, admin)
+			r := newRoot(t, l.owner)
 			r.fill()
 			r.write("libexec/any", "") // a recipe
 			r.config()
@@ -51,9 +68,8 @@ func TestLimits(t *testing.T) {
 					break
 				}
 				failed++
-				// Go's runtime ends a process that has no descriptor to wait with.
-				own := strings.HasPrefix(o.stderr, "runtime: ") && strings.Contains(o.stderr, "netpoll")
-				if !own && (o.code != 1 || !strings.HasPrefix(o.stderr, "syscache: ") || strings.Contains(o.stderr, "goroutine ")) {
+				ended := regexp.MustCompile(l.ended).MatchString(o.String())
+				if !ended && (o.code != 1 || !strings.HasPrefix(o.stderr, "syscache: ") || strings.Contains(o.stderr, "goroutine ")) {
 					t.Errorf("%s, %d: %v", l.name, n, o)
 				}
 				if l.verb == "refresh" {
