@@ -25,7 +25,6 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	// What builders write, too, must not depend on the caller's.
 	inheritedUmask = umask(0o022)
-	surviveLimits()
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	os.Exit(code)
 }
