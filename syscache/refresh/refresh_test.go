@@ -711,3 +711,30 @@ func TestOthersTokens(t *testing.T) {
 	refreshed(t, in)
 	noLitter(t, in)
 }
+
+// TestWitnessBeforeScan: what an installer changes after the scan, the witness
+// last, is not certified by that scan's refresh. (A warning of what the scan left
+// out is what comes between the scan and all that follows.)
+func TestWitnessBeforeScan(t *testing.T) {
+	root := newRoot(t)
+	v := "1"
+	c := value(&v)
+	c.Inputs, c.Witness = []string{"share/lib/**"}, []string{"share/MANIFEST"}
+	writeFile(t, root+"/share/lib/one", "1", 0o644)
+	writeFile(t, root+"/share/lib/closed", "", 0o600)
+	refreshed(t, load(t, root, c))
+	writeFile(t, root+"/share/MANIFEST", "version 2\n", 0o644) // nothing to build
+	in := load(t, root, c)
+	installs := 0
+	in.warn = func(string) {
+		installs++
+		writeFile(t, root+"/share/lib/one", "2", 0o644)
+		writeFile(t, root+"/share/MANIFEST", "version 3\n", 0o644)
+	}
+	if res := refreshed(t, in); installs != 1 || res.Outcome != Recertified {
+		t.Fatalf("%d installs, %+v", installs, res)
+	}
+	if got := get(t, in, "k"); !strings.Contains(got, "stale") {
+		t.Errorf("believed: %s", got)
+	}
+}

@@ -170,9 +170,9 @@ func counted(n int, one, more string) string {
 }
 
 // Verify reads the whole published generation of a cache and returns nil if
-// every byte is as it was written, and every row is found. Whether it is fresh is not asked. The error
-// is a *syscache.Error: it wraps syscache.ErrMissing, ErrCorrupt, ErrUntrusted,
-// ErrTooNew, the error of ctx, or one of reading.
+// every byte is as it was written, and every row is found. Whether it is fresh
+// is not asked. The error is a *syscache.Error: it wraps syscache.ErrMissing,
+// ErrCorrupt, ErrUntrusted, ErrTooNew, the error of ctx, or one of reading.
 func (in *Install) Verify(ctx context.Context, cache string) error {
 	fail := func(sentinel, err error, hint string) error {
 		e := &syscache.Error{Op: "verify", Root: in.root, Cache: quoteName(cache), Err: sentinel, Hint: hint}
