@@ -47,7 +47,7 @@ suites: ## real processes, users and package managers; needs root (see CONTRIBUT
 	SYSCACHE_SUITES=1 $(GO) test -count=1 -timeout 60m -v ./suites/... ./packaging/... ./docs/...
 
 mutations: ## take each safeguard away, and see the test that misses it
-	SUITES_MUTATIONS=1 $(GO) test -count=1 -timeout 60m -v ./suites -run '^TestMutations$$'
+	SYSCACHE_SUITES=1 $(GO) test -count=1 -timeout 60m -v ./suites -run '^TestMutations$$'
 
 soak: ## forty minutes of everything at once, or SOAK of it
 	SYSCACHE_SUITES=1 SUITES_SOAK=$(or $(SOAK),40m) $(GO) test -count=1 -timeout 0 -v ./suites -run '^TestSoak$$'

@@ -81,13 +81,18 @@ func on(t *testing.T, dir string) {
 // needs skips a test that needs a program which is not here.
 func needs(t *testing.T, program string) {
 	t.Helper()
-	if _, err := exec.LookPath(program); err == nil {
-		return
+	if _, err := exec.LookPath(program); err != nil {
+		lacking(t, program)
 	}
+}
+
+// lacking ends a test for want of something, which in CI there must be.
+func lacking(t *testing.T, what string) {
+	t.Helper()
 	if os.Getenv("CI") == "true" {
-		t.Fatal("no " + program)
+		t.Fatal("no " + what)
 	}
-	t.Skip("skipped: no " + program)
+	t.Skip("skipped: no " + what)
 }
 
 // An overlay shows what is written to upper over lower.

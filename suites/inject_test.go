@@ -384,3 +384,31 @@ func TestCannotMap(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreadablePointer: a disk that fails once is no reason to take what readers
+// have for nothing. gc then removes none of it, and an invalidate that could not
+// mark what an image ships says so.
+func TestUnreadablePointer(t *testing.T) {
+	for _, c := range []struct{ cacheDir, verb string }{
+		{"var/cache/syscache", "gc --now"},
+		{"usr/lib/syscache", "invalidate c"},
+	} {
+		t.Run(c.verb, func(t *testing.T) {
+			r := newLines(t, admin, `witness = ["lib/one"]`)
+			if o := run(t, as(admin, r.syscache("--cache-dir", r.dir+"/"+c.cacheDir, "refresh")...)); o.code != 0 {
+				t.Fatal(o)
+			}
+			argv := []string{
+				"/usr/bin/strace", "-f", "-qq", "-o", "/dev/null", "-P", r.dir + "/" + c.cacheDir + "/c/current",
+				"-e", "trace=openat", "-e", "inject=openat:error=EIO",
+			}
+			o := run(t, as(admin, append(argv, r.syscache(strings.Fields(c.verb)...)...)...))
+			if o.code != 1 || !strings.Contains(o.stderr, "input/output error") {
+				t.Errorf("not told: %v", o)
+			}
+			if _, err := r.look(false); err != nil {
+				t.Errorf("readers have %v", err)
+			}
+		})
+	}
+}

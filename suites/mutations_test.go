@@ -116,7 +116,7 @@ var mutations = []mutation{
 	}
 	s.hashed = s.tree.Hashed
 `,
-		"suites", "TestWitnessIsRecordedBeforeTheScan",
+		"syscache/refresh", "TestWitnessBeforeScan",
 	},
 	{
 		"\"not found\" is answered without the checksums of the index", "syscache/table.go",
@@ -168,6 +168,16 @@ var mutations = []mutation{
 		"\tcase byMaker:\n\t\treturn false\n", "",
 		"suites", "TestImageReplaced",
 	},
+	{
+		"gc takes a pointer that it cannot read for absent", "syscache/refresh/collect.go",
+		"case unknown(err):", "case false:",
+		"suites", "TestUnreadablePointer",
+	},
+	{
+		"so does an invalidate that of an image", "syscache/refresh/publish.go",
+		"case unknown(err):", "case false:",
+		"suites", "TestUnreadablePointer",
+	},
 }
 
 // TestMutationsApply: each safeguard is where its mutation looks for it.
@@ -182,9 +192,7 @@ func TestMutationsApply(t *testing.T) {
 // TestMutations takes each safeguard away, in turn, and runs the test that is
 // to miss it.
 func TestMutations(t *testing.T) {
-	if os.Getenv("SUITES_MUTATIONS") != "1" {
-		t.Skip("skipped: runs by make mutations")
-	}
+	slow(t)
 	if os.Getenv(mutated) != "" {
 		t.Fatal("a mutation of a mutation")
 	}
