@@ -1,6 +1,9 @@
 package format
 
-import "fmt"
+import (
+	"fmt"
+	"path/filepath"
+)
 
 // Kind says what a generation consists of.
 type Kind uint8
@@ -151,7 +154,7 @@ func DecodePointer(b []byte) (*Pointer, error) {
 		return nil, corrupt("files with the size of a table")
 	case stats != uint64(len(p.Stats)) || p.HasStats != (stats != 0) || stats > maxStats:
 		return nil, corrupt("%d bytes after the header, want %d", len(p.Stats), stats)
-	case p.Root != "" && (p.Root[0] != '/' || !validStatPath(p.Root)):
+	case p.Root != "" && !absolute(p.Root):
 		return nil, corrupt("root %q is not absolute", p.Root)
 	case !ValidCacheName(p.Cache):
 		return nil, corrupt("cache name %q", p.Cache)
@@ -205,4 +208,11 @@ func (c *Cursor) witness() (w Witness, err error) {
 		return w, corrupt("witness path %q", w.Path)
 	}
 	return w, nil
+}
+
+// absolute says whether a root is an absolute path, which on Windows begins with
+// a volume.
+func absolute(root string) bool {
+	root = root[len(filepath.VolumeName(root)):]
+	return root != "" && root[0] == '/' && validStatPath(root)
 }
