@@ -93,7 +93,7 @@ func FuzzConfig(f *testing.F) {
 // it is below the root, and is matched by its pattern alone.
 func FuzzList(f *testing.F) {
 	corpus.Seeds(f, map[string][]byte{
-		"lines": []byte("lib/a\n./lib/b\n/opt/app/lib/c\n/lib/d/\n\n.\n/\n"), "NUL": []byte("lib/a\x00lib/new\nline\x00"),
+		"lines": []byte("lib/a\n./lib/b\n/opt/app/lib/c\n/lib/d/\n\n.\n/\n"), "zero": []byte("lib/a\x00lib/new\nline\x00"),
 		"odd": []byte("a*b\n[x]\n{y}\n\\z\n"), "above": []byte("lib/../../etc/passwd\n"), "bytes": []byte("lib/\xff\n"),
 	})
 	f.Fuzz(func(t *testing.T, b []byte) {
