@@ -761,15 +761,19 @@ class Reader:
             cursor.require(_sound(path) and last < path, "impossible or unsorted path")
             outputs[path], last = (type, mode, size, digest), path
         cursor.finish()
-        top = b"table" if self._table else b"files"
-        within = all(path == top or not self._table and path.startswith(b"files/") for path in outputs)
-        cursor.require(within and top in outputs, "outputs of another kind")
-        cursor.require(outputs[top][0] == (FILE if self._table else DIRECTORY), "outputs of another kind")
+        if self._table:
+            fit = b"table" in outputs and outputs.keys() <= {b"table", b"origins"}
+            fit = fit and all(type == FILE for type, *_ in outputs.values())
+        else:
+            fit = all(path == b"files" or path.startswith(b"files/") for path in outputs)
+            fit = fit and b"files" in outputs and outputs[b"files"][0] == DIRECTORY
+        cursor.require(fit, "outputs of another kind")
         return outputs
 
     def _verify_output(self, path: bytes, type: int, mode: int, size: int, digest: bytes) -> None:
         full = join(self._directory, path)
-        st = self._table.file.stat if self._table else os.lstat(full)
+        held = self._table.file if path == b"table" and self._table else None
+        st = held.stat if held else os.lstat(full)
         is_type = {FILE: stat.S_ISREG, DIRECTORY: stat.S_ISDIR, LINK: stat.S_ISLNK}[type]
         if not is_type(st.st_mode):
             raise Corrupt(f"{_show(path)} is something else")
@@ -778,7 +782,7 @@ class Reader:
             shared = 0o020 if type == DIRECTORY and self._shared_with(st.st_gid) else 0
             if st.st_mode & 0o777 not in (mode, mode | shared):
                 raise Corrupt(f"{_show(path)} has mode {st.st_mode & 0o777:04o}, not {mode:04o}")
-        now = self._table.file.sha256() if self._table else _content(full, st)
+        now = held.sha256() if held else _content(full, st)
         if (st.st_size if type != DIRECTORY else 0) != size or now != digest:
             raise Corrupt(f"{_show(path)} is not what was published")
 

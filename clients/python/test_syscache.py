@@ -154,11 +154,16 @@ class Root:
         full.chmod(mode)
         return full
 
-    def table(self, rows, cache_dir=None, pointer_dir=None, **claims):
+    def table(self, rows, cache_dir=None, pointer_dir=None, origins=None, **claims):
         data = table(rows)
-        meta = metadata(1, len(rows), MANIFEST, [output(b"table", 1, 0o644, data)])
+        outputs = [output(b"table", 1, 0o644, data)]
+        files = {"table": data, "manifest": MANIFEST}
+        if origins is not None:
+            outputs.insert(0, output(b"origins", 1, 0o644, origins))
+            files["origins"] = origins
+        files["meta"] = meta = metadata(1, len(rows), MANIFEST, outputs)
         home = self.home(cache_dir)
-        for file, bytes_ in (("table", data), ("meta", meta), ("manifest", MANIFEST)):
+        for file, bytes_ in files.items():
             self.write(home / "g" / KEY.hex() / file, bytes_)
         self.point(pointer_dir or cache_dir, size=len(data), meta=sha256(meta).digest(), **claims)
 
@@ -422,6 +427,8 @@ class Tables(Case):
             "another manifest": metadata(1, 1, b"", [right]),
             "no output": metadata(1, 1, MANIFEST, []),
             "two outputs": metadata(1, 1, MANIFEST, [right, output(b"table/x", 1, 0o644)]),
+            "origins alone": metadata(1, 1, MANIFEST, [output(b"origins", 1, 0o644)]),
+            "origins that are a directory": metadata(1, 1, MANIFEST, [output(b"origins", 2, 0o755), right]),
             "twice": metadata(1, 1, MANIFEST, [right, right]),
             "another digest": metadata(1, 1, MANIFEST, [output(b"table", 1, 0o644, data[::-1])]),
             "another size": metadata(1, 1, MANIFEST, [right[:4] + bytes(8) + right[12:]]),
@@ -439,6 +446,28 @@ class Tables(Case):
         self.root.point(size=len(data))
         with self.open() as reader, self.assertRaisesRegex(syscache.Corrupt, "pointer names"):
             reader.verify()
+
+
+    def test_origins(self):
+        origins = b"SYSC-ORG" + struct.pack("<III", 1, 1, 0)
+        for what, change in {
+            "nothing": lambda path: None,
+            "a changed byte": lambda path: path.write_bytes(origins[:-1] + b"\1"),
+            "a longer file": lambda path: path.write_bytes(origins + b"\0"),
+            "another mode": lambda path: path.chmod(0o600),
+            "a link": lambda path: (path.rename(self.scratch / "o"), path.symlink_to(self.scratch / "o")),
+            "missing": lambda path: path.unlink(),
+        }.items():
+            self.root.table([(b"a", b"1")], origins=origins)
+            path = self.root.home() / "g" / KEY.hex() / "origins"
+            with self.subTest(what), self.open() as reader:
+                change(path)
+                self.assertEqual(reader.get(b"a"), b"1")
+                if what == "nothing":
+                    reader.verify()
+                    continue
+                with self.assertRaises(syscache.Corrupt):
+                    reader.verify()
 
 
 class Files(Case):

@@ -1,6 +1,7 @@
 package format
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"strings"
@@ -465,6 +466,36 @@ func TestNames(t *testing.T) {
 	for _, j := range [][3]string{{"/r", "a", "/r/a"}, {"/", "a", "/a"}, {"/r", "/a", "/a"}, {"/r", "", "/r"}} {
 		if got := Join(j[0], j[1]); got != j[2] {
 			t.Errorf("Join(%q, %q) = %q", j[0], j[1], got)
+		}
+	}
+}
+
+// TestOrigins: every way in which a file of origins can be wrong is told.
+func TestOrigins(t *testing.T) {
+	good := AppendOrigin(AppendOrigin(AppendOrigin(OriginsHeader(3), 1), 0), 1)
+	if got, err := collectOrigins(good, 3, 2); err != nil || !cmp.Equal(got, []uint32{1, 0, 1}) {
+		t.Fatalf("%v, %v", got, err)
+	}
+	for name, tc := range map[string]struct {
+		rows   uint64
+		inputs int
+		change func(b []byte) []byte
+		want   string
+	}{
+		"magic":       {3, 2, func(b []byte) []byte { b[7]++; return b }, "magic"},
+		"version":     {3, 2, func(b []byte) []byte { b[8]++; return b }, "version 2"},
+		"no header":   {3, 2, func(b []byte) []byte { return b[:15] }, "cut short"},
+		"other rows":  {4, 2, nil, "of 3 rows, and there are 4"},
+		"cut":         {3, 2, func(b []byte) []byte { return b[:len(b)-1] }, "cut short"},
+		"more":        {3, 2, func(b []byte) []byte { return append(b, 0) }, "after their end"},
+		"other input": {3, 1, nil, "input 1, and there are 1"},
+	} {
+		b := bytes.Clone(good)
+		if tc.change != nil {
+			b = tc.change(b)
+		}
+		if _, err := collectOrigins(b, tc.rows, tc.inputs); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package format
 import (
 	"bytes"
 	"errors"
+	"io"
 	"path"
 	"strings"
 	"testing"
@@ -127,6 +128,48 @@ func FuzzDecodeMeta(f *testing.F) {
 			}
 		})
 	})
+}
+
+func FuzzOrigins(f *testing.F) {
+	with := func(inputs ...uint32) []byte {
+		b := OriginsHeader(uint32(len(inputs)))
+		for _, i := range inputs {
+			b = AppendOrigin(b, i)
+		}
+		return b
+	}
+	corpus.Seeds(f, map[string][]byte{
+		"some": with(0, 2, 2, 1), "none": with(), "beyond": with(0, 3), "cut": with(0, 1)[:21], "more": append(with(1), 0), "many": OriginsHeader(1<<32 - 1),
+	})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		rows := uint64(0)
+		if len(b) >= OriginsHeaderSize {
+			rows = uint64(le.Uint32(b[12:]))
+		}
+		inputs, err := collectOrigins(b, rows, 3)
+		if err != nil {
+			wantKnown(t, err)
+			return
+		}
+		if again := with(inputs...); !bytes.Equal(again, b) {
+			t.Errorf("%q decodes, and encodes to %q", b, again)
+		}
+	})
+}
+
+// collectOrigins returns all that an OriginsReader reads.
+func collectOrigins(b []byte, rows uint64, inputs int) (all []uint32, err error) {
+	o, err := ReadOrigins(bytes.NewReader(b), rows, inputs)
+	for err == nil {
+		var i uint32
+		if i, err = o.Next(); err == nil {
+			all = append(all, i)
+		}
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return all, err
 }
 
 // FuzzNames: what may be joined to a root stays below it, and what may name a

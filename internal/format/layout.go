@@ -49,6 +49,7 @@ const (
 	Meta     = "meta"
 	Manifest = "manifest"
 	Table    = "table"
+	Origins  = "origins" // of a table that is built input by input
 	Files    = "files"
 )
 

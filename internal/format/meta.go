@@ -1,6 +1,10 @@
 package format
 
-import "math"
+import (
+	"math"
+	"slices"
+	"strings"
+)
 
 // OutputType is the type of a file that a generation consists of.
 type OutputType uint8
@@ -28,6 +32,15 @@ type GenerationMeta struct {
 	Manifest [32]byte // SHA-256
 	Rows     uint64
 	Outputs  []Output // sorted by path
+}
+
+// Output returns the output at path, nil if there is none.
+func (m *GenerationMeta) Output(path string) *Output {
+	i, ok := slices.BinarySearchFunc(m.Outputs, path, func(o Output, path string) int { return strings.Compare(o.Path, path) })
+	if !ok {
+		return nil
+	}
+	return &m.Outputs[i]
 }
 
 const metaMagic = "SYSC-MET"
