@@ -3,7 +3,7 @@
 GO     ?= go
 PYTHON ?= /usr/bin/python3
 
-.PHONY: help build check format vet platforms man errors test race tidy python suites wine soak mutations fuzz clean
+.PHONY: help build check format vet platforms man errors test race tidy python suites wine soak mutations fuzz bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ wine: ## the tests of Windows, under Wine
 
 fuzz: ## each fuzz target for FUZZTIME (default 30s)
 	sh .ci/fuzz $(FUZZTIME)
+
+bench: ## the table of docs/PERFORMANCE.md, beside the peers; half an hour, on a quiet machine
+	@$(GO) run ./bench
 
 clean: ## remove what was built
 	rm -rf bin
