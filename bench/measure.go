@@ -144,7 +144,7 @@ func (u unit) spread(s spread) string {
 
 var (
 	seconds   = unit{secondsText}
-	bytes     = unit{func(v float64) string { return humanize.IBytes(uint64(v)) }}
+	amount    = unit{func(v float64) string { return humanize.IBytes(uint64(v)) }}
 	count     = unit{func(v float64) string { return fmt.Sprintf("%.3g", v) }}
 	ratioUnit = unit{ratioText}
 )

@@ -91,21 +91,25 @@ func (b *bench) store(name string, n int) (*store, error) {
 	var err error
 	s.install, err = refresh.Load(s.root, &refresh.LoadOptions{Caches: []refresh.Cache{{
 		Name: s.cache, Inputs: []string{witnessFile}, Witness: []string{witnessFile},
-		Build: func(_ context.Context, _ refresh.Inputs, emit func(key, value []byte) error) error {
-			for key, value := range rows.all {
-				if err := emit(key, value); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-		BuildVersion: "1",
+		Build: building(rows.all), BuildVersion: "1",
 	}}})
 	if err != nil {
 		return nil, err
 	}
 	_, err = s.install.Refresh(context.Background(), s.cache, nil)
 	return s, err
+}
+
+// building is a builder that emits rows.
+func building(rows iter.Seq2[[]byte, []byte]) refresh.Build {
+	return func(_ context.Context, _ refresh.Inputs, emit func(key, value []byte) error) error {
+		for key, value := range rows {
+			if err := emit(key, value); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // generations publishes n generations more.
