@@ -164,7 +164,7 @@ func secondsText(v float64) string {
 
 // ratioText writes small ratios as fractions.
 func ratioText(v float64) string {
-	if v < 0.02 && v > 0 {
+	if v <= 0.02 && v > 0 {
 		return fmt.Sprintf("1/%.0f", 1/v)
 	}
 	return fmt.Sprintf("%.2f", v)
