@@ -45,7 +45,7 @@ func main() {
 
 func choose(pattern string) ([]comparison, error) {
 	re, err := regexp.Compile(pattern)
-	all := slices.Concat(reading, processes, memory, tables, trees, waiting)
+	all := slices.Concat(reading, processes, memory, tables, trees, waiting, changes)
 	return slices.DeleteFunc(all, func(c comparison) bool { return err != nil || !re.MatchString(c.work) }), err
 }
 

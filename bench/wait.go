@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -38,17 +37,11 @@ func (b *bench) site(name string) (*site, error) {
 	s := &site{root: b.path(name)}
 	s.gate = filepath.Join(s.root, "gate")
 	s.input = filepath.Join(s.root, "lib/input")
-	for _, dir := range []string{"etc", "libexec"} {
-		if err := os.MkdirAll(filepath.Join(s.root, dir), 0o755); err != nil {
-			return nil, err
-		}
-	}
 	if err := plant(s.root, b.files/100); err != nil {
 		return nil, err
 	}
 	return s, errors.Join(
-		os.WriteFile(filepath.Join(s.root, "etc/syscache.toml"), fmt.Appendf(nil, siteConfig, name), 0o644),
-		os.WriteFile(filepath.Join(s.root, "libexec/build"), []byte(`read -r _ <gate; echo '{"key": "a", "value": "b"}'`+"\n"), 0o755),
+		configure(s.root, `read -r _ <gate; echo '{"key": "a", "value": "b"}'`+"\n", fmt.Sprintf(siteConfig, name)),
 		command("mkfifo", s.gate))
 }
 
@@ -67,7 +60,7 @@ func waiters(b *bench) (*trial, error) {
 // awaited returns the seconds from the end of a refresh to that of the last of
 // those that waited for it.
 func (s *site) awaited(b *bench) (float64, error) {
-	if err := os.WriteFile(s.input, []byte(crand.Text()), 0o644); err != nil {
+	if err := edit(s.input); err != nil {
 		return 0, err
 	}
 	refresh := exec.Command(b.program("syscache"), "--root", s.root, "-q", "refresh")
@@ -148,7 +141,7 @@ func getsMeanwhile(b *bench) (*trial, error) {
 
 func (t *tree) publish(b *bench, file string, end chan struct{}) error {
 	for {
-		if err := os.WriteFile(file, []byte(crand.Text()), 0o644); err != nil {
+		if err := edit(file); err != nil {
 			return err
 		}
 		if err := t.refresh(b); err != nil {

@@ -1,0 +1,77 @@
+//go:build linux
+
+package main
+
+import (
+	crand "crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+var changes = []comparison{
+	{"hook on a root with 30 caches, one changed", oneCache},
+}
+
+// configure writes a builder and a configuration.
+func configure(root, builder, config string) error {
+	for _, dir := range []string{"etc", "libexec"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(root, "libexec/build"), []byte(builder), 0o755),
+		os.WriteFile(filepath.Join(root, "etc/syscache.toml"), []byte(config), 0o644))
+}
+
+func edit(file string) error { return os.WriteFile(file, []byte(crand.Text()), 0o644) }
+
+// oneCache is of packages that each have a cache of what they installed, with a
+// file of theirs for a witness.
+func oneCache(b *bench) (*trial, error) {
+	const caches = 30
+	root := b.path("hook")
+	var config strings.Builder
+	for i := range caches {
+		dir := fmt.Sprintf("package%02d", i)
+		fmt.Fprintf(&config, "[cache.%s]\ninputs = [%q]\nwitness = [%q]\n", dir, dir+"/lib/**", dir+"/MANIFEST")
+		fmt.Fprint(&config, "build = [\"/bin/sh\", \"libexec/build\"]\n")
+		if err := errors.Join(plant(filepath.Join(root, dir), b.files/100), edit(filepath.Join(root, dir, "MANIFEST"))); err != nil {
+			return nil, err
+		}
+	}
+	if err := configure(root, `echo '{"key": "a", "value": "b"}'`+"\n", config.String()); err != nil {
+		return nil, err
+	}
+	hook := func(args ...string) error {
+		return command(b.program("syscache"), append([]string{"--root", root, "refresh", "--hook"}, args...)...)
+	}
+	if err := hook(); err != nil {
+		return nil, err
+	}
+	changed := func(args ...string) sample {
+		return func() (float64, error) {
+			dir := filepath.Join(root, "package07")
+			if err := errors.Join(edit(filepath.Join(dir, "lib/edited")), edit(filepath.Join(dir, "MANIFEST"))); err != nil {
+				return 0, err
+			}
+			return timed(func() error { return hook(args...) })()
+		}
+	}
+	idle := timed(func() error { return hook() })
+	one := changed("package07")
+	sum := func() (float64, error) {
+		v, err := idle()
+		w, err2 := one()
+		return v + w, errors.Join(err, err2)
+	}
+	return &trial{unit: seconds, ours: changed(), peers: []peer{
+		{name: "with none changed, and then that cache alone", target: 1, run: sum},
+		{name: "with none changed", run: idle},
+		{name: "that cache alone", run: one},
+		{name: "find -printf '%p %s %T@ %i'", run: timed((&tree{root: root}).stats), missing: lacks("find", "findutils")},
+	}}, nil
+}
