@@ -135,6 +135,8 @@ func settingsOf(c *refresh.Cache) []setting {
 		add("witness", c.Witness, true)
 	}
 	add("build", c.Command, len(c.Command) > 0)
+	add("each", c.Each, c.Each)
+	add("jobs", max(1, c.Jobs), c.Each)
 	add("recipe", c.Recipe, len(c.Recipe) > 0)
 	add("env", c.Env, len(c.Env) > 0)
 	add("timeout", orDefault(c.Timeout, refresh.DefaultTimeout), len(c.Command) > 0)

@@ -232,7 +232,7 @@ var makers = regexp.MustCompile(`^(New|Errorf|usagef|at|mistake|mistaken|overtak
 var notByPersons = map[string][]string{
 	"only a Go program can make it: TestLoad, TestEmitRefused, TestParseKey and the like": {
 		"it emitted a row", "a row was emitted after", "cache %s is declared twice", "%w: by this program and in %s", "this cannot be the name of a cache",
-		"a negative duration", "it has no inputs", "it has both", "list of inputs %q", "latest is for the kind files", "it is of kind files and has nothing to build it",
+		"a negative duration", "it has no inputs", "it has both", "it has two functions", "each is for", "jobs %d: at most", "list of inputs %q", "latest is for the kind files", "it is of kind files and has nothing to build it",
 		"this cache consists of files and has no rows", "parse key %q", "parse digest %q", "invalidate: %q cannot be the name of a cache",
 		"%w: %s belongs to uid %d, and root runs no other user's builders", "it is not valid UTF-8; name the bytes by ? or *",
 	},
@@ -241,7 +241,7 @@ var notByPersons = map[string][]string{
 		"%s changed while it was read", "witness %s changed while it was read", "it changes while it is read", "settle: %w", "lock %s: held by %v: %w",
 		"another process keeps replacing the file", "the file became shorter while it was open", "unlock %s", "on another file system",
 		"become uid %d, who owns %s", "%s/%s was left behind by another maintainer", "refresh: interrupted before", "every reader will miss: the times",
-		"has times that certify nothing", "%s is not a regular file of a sensible size", "row %d: the table would be larger than",
+		"has times that certify nothing", "%s is not a regular file of a sensible size", "the table would be larger than",
 		"row %d: the value is", "%s belongs to somebody unknown", "no verb given", "nowhere", "line %d of its output is longer",
 	},
 	"it is about bytes that were damaged: TestDamage, TestCorrupt and the fuzz targets make each; a person is told corrupt, in which file, and to refresh --force": {
@@ -249,7 +249,7 @@ var notByPersons = map[string][]string{
 		"%d bytes after the header", "root %q is not absolute", "cache name %q", "header length %d", "unknown witness type", "witness flags",
 		"witness path %q", "stat section", "table ", "row beyond the end", "row lengths", "row checksum", "row padding", "row at %d", "checksum of index page",
 		"%s has %d bytes", "%d bytes at %d are beyond the end", "it is of the generation %s", "%w: %s/%s is of another generation", "%w: %s/%s does not have the key", "%w: %s names no root", "it does not have the key",
-		"%w: %s/%s is not the one that %s names", "%w: rows out of order in %s", "%w: %s is not what a refresh makes of its rows",
+		"%w: %s/%s is not the one that %s names", "%w: rows out of order in %s", "%w: rows are missing in %s", "origins ", "%w: %s is not what a refresh makes of its rows",
 	},
 }
 

@@ -46,7 +46,10 @@ var files = []struct{ Path, Text string }{
 	{inCache(format.Current), "The pointer: which generation is published, and its witnesses."},
 	{inCache(format.Stale), "The pointer after the cache was marked stale."},
 	{inCache(format.Generations + "/KEY/"), "A generation, never changed:"},
-	{format.Meta + ", " + format.Manifest + ", " + format.Table + ", " + format.Files + "/", "what it consists of; what it was built from; its rows, or its files."},
+	{
+		format.Meta + ", " + format.Manifest + ", " + format.Table + ", " + format.Origins + ", " + format.Files + "/",
+		"what it consists of; what it was built from; its rows, and the input of each where **each** asks for that; or its files.",
+	},
 	{inCache(format.Latest), "Where the configuration asks for it: a symbolic link to the files of the last generation."},
 	{inCache(format.Lock), "The refreshers' lock. It is never removed."},
 	{inCache(format.Inventory), "The refreshers' memo of the digests of inputs."},

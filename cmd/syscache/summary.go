@@ -21,6 +21,7 @@ type refreshResult struct {
 	Rows    int            `json:"rows"`
 	Files   int            `json:"files,omitempty"`
 	Inputs  int            `json:"inputs"`
+	Built   int            `json:"built_inputs"`
 	Hashed  int            `json:"hashed"`
 	Bytes   uint64         `json:"bytes"`
 	Millis  int64          `json:"milliseconds"`
@@ -39,7 +40,7 @@ func refreshJSON(name string, res *refresh.Result, err error) refreshResult {
 		return j
 	}
 	j.Outcome, j.Key = string(res.Outcome), res.Key.String()
-	j.Rows, j.Files, j.Inputs, j.Hashed, j.Bytes = res.Rows, res.Files, res.Inputs, res.Hashed, res.Bytes
+	j.Rows, j.Files, j.Inputs, j.Built, j.Hashed, j.Bytes = res.Rows, res.Files, res.Inputs, res.BuiltInputs, res.Hashed, res.Bytes
 	if res.Changes != nil {
 		n := len(res.Changes)
 		j.Changed = &n
@@ -53,6 +54,9 @@ func refreshJSON(name string, res *refresh.Result, err error) refreshResult {
 // summary is what a person is told of a refresh that succeeded.
 func summary(res *refresh.Result) string {
 	parts := describeChanges(res)
+	if carried := res.Inputs - res.BuiltInputs; res.Outcome == refresh.Built && carried > 0 {
+		parts = append(parts, fmt.Sprintf("%s built and %s carried over", humanize.Comma(int64(res.BuiltInputs)), humanize.Comma(int64(carried))))
+	}
 	if res.Rows > 0 {
 		parts = append(parts, count(res.Rows, "row"))
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path"
 	"slices"
@@ -24,12 +25,31 @@ type staging struct {
 	dir     string // g/.new-*
 	gen     string // dir/gen: becomes the generation
 	outputs []format.Output
+
+	base *base // whose rows are carried over; nil: none
+	todo []int // which inputs are built, where each is for itself
 }
 
-// build builds the generation of s into staging.
-func (r *refresher) build(ctx context.Context, s *snapshot) (*generation, error) {
+// build builds the generation of s into staging. It takes from b what did not
+// change; b may be nil.
+func (r *refresher) build(ctx context.Context, s *snapshot, b *base) (*generation, error) {
+	st := &staging{refresher: r, dir: r.dir + "/" + format.Generations + "/" + randomName(format.ScratchPrefix), base: b}
+	st.todo = b.missing(len(s.manifest.Inputs))
+	g, err := st.build(ctx, s)
+	var unusable *baseError
+	if !errors.As(err, &unusable) {
+		r.given = len(st.todo)
+		return g, err
+	}
+	if err := removeAll(r.disk, st.dir); err != nil {
+		return nil, err
+	}
+	return r.build(ctx, s, nil)
+}
+
+func (st *staging) build(ctx context.Context, s *snapshot) (*generation, error) {
+	r := st.refresher
 	r.progress.enterBuild()
-	st := &staging{refresher: r, dir: r.dir + "/" + format.Generations + "/" + randomName(format.ScratchPrefix)}
 	st.gen = st.dir + "/gen"
 	for _, dir := range []string{st.dir, st.dir + "/out", st.dir + "/runs"} {
 		err := r.disk.Mkdir(dir, r.owner.privateDirMode())
@@ -79,32 +99,59 @@ func (st *staging) grow(ctx context.Context, in Inputs, s *snapshot) (g *generat
 }
 
 // run runs the builder.
-func (st *staging) run(ctx context.Context, in Inputs, emit func(key, value []byte, line uint64) error) error {
+func (st *staging) run(ctx context.Context, in Inputs, emit func(builtRow) error) error {
 	if st.c.builder() == nil {
-		return runCommand(ctx, st.disk, st.c, in, st.dir, emit)
+		return runCommand(ctx, st.disk, st.c, in, st.dir+"/inputs", emit)
 	}
 	return runFunction(ctx, st.c, in, emit)
 }
 
 func (st *staging) buildTable(ctx context.Context, in Inputs) (uint64, error) {
 	rows := newRowSorter(st.disk, st.dir+"/runs")
-	add := func(key, value []byte, line uint64) error {
+	add := func(r builtRow, from uint64) error {
+		if err := r.check(); err != nil {
+			return err
+		}
 		st.progress.emitted()
-		return rows.add(key, value, line)
+		return rows.add(r.key, r.value, from)
 	}
-	if err := st.run(ctx, in, add); err != nil {
+	write, err := st.writeTable, error(nil)
+	if st.c.each() {
+		write = st.writeEach
+		err = st.runEach(ctx, in, st.todo, func(r builtRow, input int) error { return add(r, uint64(input)) })
+	} else {
+		err = st.run(ctx, in, func(r builtRow) error {
+			if r.from != nil {
+				return noTag(r)
+			}
+			return add(r, r.line)
+		})
+	}
+	if err != nil {
 		return 0, err
 	}
 	st.progress.enter(Publishing)
+	all, n := rows.sorted(), rows.count
+	if st.base != nil {
+		all, n = merged(st.base.rows(), all), n+int(st.base.meta.Rows)
+	}
+	return write(in, n, unique(all))
+}
+
+// writeTable writes the table of at most n rows.
+func (st *staging) writeTable(in Inputs, n int, rows iter.Seq2[mergedRow, error]) (uint64, error) {
 	f, err := st.disk.Create(st.gen + "/" + format.Table)
 	if err != nil {
 		return 0, err
 	}
-	h, err := writeTable(f, in.Key, rows.count, rows.sorted())
+	h, err := writeTable(f, in.Key, n, rows)
 	if err != nil {
 		f.Close()
 		var dup *duplicateError
-		if errors.As(err, &dup) {
+		if errors.As(err, &dup) && st.c.each() {
+			err = dup.shared(in.Files)
+		}
+		if dup != nil {
 			err = &BuildError{st.c.Name, err, ""}
 		}
 		return 0, err
@@ -115,7 +162,7 @@ func (st *staging) buildTable(ctx context.Context, in Inputs) (uint64, error) {
 // buildFiles runs the builder and copies what it wrote: its own files it, or
 // a process that it left behind, may still hold open for writing (I5).
 func (st *staging) buildFiles(ctx context.Context, in Inputs) error {
-	noRows := func(_, _ []byte, line uint64) error {
+	noRows := func(builtRow) error {
 		if st.c.Build != nil {
 			return errors.New("it emitted a row, and a cache of kind files is written to Inputs.Out")
 		}

@@ -40,9 +40,9 @@ func (e *BuildError) Error() string { return "build " + e.Cache + ": " + e.Err.E
 // Unwrap returns e.Err.
 func (e *BuildError) Unwrap() error { return e.Err }
 
-// runCommand runs c's command and emits the rows that it prints.
-func runCommand(ctx context.Context, d disk, c *Cache, in Inputs, scratch string, emit func(key, value []byte, line uint64) error) error {
-	list := scratch + "/inputs"
+// runCommand runs c's command and emits the rows that it prints. list is where
+// it finds what its inputs are.
+func runCommand(ctx context.Context, d disk, c *Cache, in Inputs, list string, emit func(builtRow) error) error {
 	if err := writeInputList(d, list, in); err != nil {
 		return err
 	}
@@ -239,9 +239,11 @@ func commandEnv(c *Cache, in Inputs, list string) []string {
 	env := []string{
 		"SYSCACHE_ROOT=" + in.Root,
 		"SYSCACHE_CACHE=" + c.Name,
-		"SYSCACHE_KEY=" + in.Key.String(),
 		"SYSCACHE_INPUTS=" + list,
 		"SYSCACHE_OUT=" + in.Out,
+	}
+	if !c.each() { // else the next generation, of another key, has the same rows
+		env = append(env, "SYSCACHE_KEY="+in.Key.String())
 	}
 	for name, value := range c.Env {
 		env = append(env, name+"="+value)

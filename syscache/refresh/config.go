@@ -51,6 +51,15 @@ type Cache struct {
 	Build        Build
 	BuildVersion string
 
+	// Each says that the rows of each input depend on that input and the recipe
+	// alone. Then Command gets only the inputs that are new or changed since the
+	// last generation, in at most Jobs processes at once (zero: one), and tags
+	// each row with its input; rows of unchanged inputs are carried over. For
+	// tables only. Of functions BuildEach says it, in place of Build.
+	Each      bool
+	Jobs      int
+	BuildEach EachBuild
+
 	// Recipe are patterns of files besides the inputs on which the result
 	// depends: relative to the root, or absolute.
 	Recipe []string
@@ -118,6 +127,8 @@ const (
 	DefaultTimeout = time.Hour
 	DefaultKeep    = 24 * time.Hour
 )
+
+const maxJobs = 64
 
 // A ConfigError is a mistake in a configuration file.
 type ConfigError struct {
@@ -275,6 +286,20 @@ var settings = map[string]func(p *configParser, v toml.Primitive, c *Cache){
 			p.at(v, "want true or false", "write latest = true")
 		}
 	},
+	"each": func(p *configParser, v toml.Primitive, c *Cache) {
+		ok := false
+		if c.Each, ok = p.value(v).(bool); !ok {
+			p.at(v, "want true or false", "write each = true")
+		}
+	},
+	"jobs": func(p *configParser, v toml.Primitive, c *Cache) {
+		n, ok := p.value(v).(int64)
+		if !ok || n < 1 || n > maxJobs {
+			p.at(v, fmt.Sprintf("want a number from 1 to %d", maxJobs), "write jobs = 4: how many processes of the build command may run at once")
+			return
+		}
+		c.Jobs = int(n)
+	},
 	"inputs_from": func(p *configParser, v toml.Primitive, c *Cache) {
 		const hint = `write inputs_from = "share/app/FILES": a file under the root with the path of an input a line`
 		s, ok := p.str(v, hint)
@@ -404,6 +429,14 @@ func (p *configParser) cache(name string, v toml.Primitive) Cache {
 	}
 	if latest, ok := table["latest"]; ok && c.Latest && !c.Files {
 		p.at(latest, "latest in a cache of kind table", `it is for kind = "files": programs read a table through a reader`)
+	}
+	if c.Each && c.Files {
+		p.at(table["each"], "each in a cache of kind files", `it is for tables: leave out kind = "files", or each`)
+	} else if _, build := table["build"]; c.Each && !build {
+		p.at(table["each"], "each without a build command", "add build = [...], or leave it out: the built-in table of files is built at once")
+	}
+	if jobs, ok := table["jobs"]; ok && !c.Each {
+		p.at(jobs, "jobs without each", "add each = true: only a build command that takes some of the inputs can run more than once")
 	}
 	if c.Files && c.Command == nil {
 		p.at(v, fmt.Sprintf("cache %s is of kind files and has no build command", name), `add build = [...], or leave kind out for the built-in table of files`)

@@ -28,8 +28,10 @@ func newRoot(t testing.TB) string {
 func TestConfigMistakes(t *testing.T) {
 	const (
 		ok       = "[cache.c]\ninputs = [\"lib/**\"]\n" // what follows is line 3
+		built    = ok + "build = [\"x\"]\n"             // line 4
 		tables   = "write [cache.NAME]"
-		known    = "known are: build, env, exclude, inputs, inputs_from, keep, kind, latest, recipe, timeout, witness"
+		jobs     = "write jobs = 4: how many processes of the build command may run at once"
+		known    = "known are: build, each, env, exclude, inputs, inputs_from, jobs, keep, kind, latest, recipe, timeout, witness"
 		kinds    = `write kind = "table" or kind = "files"`
 		patterns = "patterns are relative to the root and stay under it: lib/**/*.py"
 		recipe   = "patterns are relative to the root and stay under it, or absolute: libexec/build, /usr/bin/python3"
@@ -103,6 +105,13 @@ func TestConfigMistakes(t *testing.T) {
 		{ok + `inputs_from = "l"`, "3:16", "inputs_from beside inputs", "choose one: patterns, or a list that the install wrote"},
 		{ok + "latest = 1", "3:10", "*", "write latest = true"},
 		{ok + "latest = true", "3:10", "latest in a cache of kind table", `it is for kind = "files": programs read a table through a reader`},
+		{built + "each = 1", "4:8", "*", "write each = true"},
+		{ok + "each = true", "3:8", "each without a build command", "add build = [...], or leave it out: the built-in table of files is built at once"},
+		{built + "kind = \"files\"\neach = true", "5:8", "each in a cache of kind files", `it is for tables: leave out kind = "files", or each`},
+		{built + "jobs = 2", "4:8", "jobs without each", "add each = true: only a build command that takes some of the inputs can run more than once"},
+		{built + "each = true\njobs = 0", "5:8", "want a number from 1 to 64", jobs},
+		{built + "each = true\njobs = 65", "5:8", "want a number from 1 to 64", jobs},
+		{built + "each = true\njobs = 1.5", "5:8", "want a number from 1 to 64", jobs},
 
 		{"[cache.c", "1:8", "*", syntax},
 		{ok + "x 1", "3:3", "*", syntax},
@@ -325,7 +334,7 @@ func TestConfigExample(t *testing.T) {
 	if len(mistakes) > 0 {
 		t.Fatal(mistakes)
 	}
-	if len(caches) != 4 {
+	if len(caches) != 5 {
 		t.Errorf("%d caches", len(caches))
 	}
 	// Every setting is explained there.

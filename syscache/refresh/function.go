@@ -10,16 +10,26 @@ import (
 )
 
 // runFunction runs c's function and emits the rows that it emits.
-func runFunction(ctx context.Context, c *Cache, in Inputs, emit func(key, value []byte, line uint64) error) error {
-	e := &emitter{ctx: ctx, emit: emit}
-	stack, err := call(func() error { return c.builder()(ctx, in, e.row) })
-	if refused := e.end(); err == nil {
-		err = refused
-	}
+func runFunction(ctx context.Context, c *Cache, in Inputs, emit func(builtRow) error) error {
+	stack, err := callBuilder(ctx, emit, func(emit rowFunc) error { return c.builder()(ctx, in, emit) })
 	if err != nil {
 		return &BuildError{c.Name, err, stack}
 	}
 	return nil
+}
+
+// A rowFunc is what a function emits rows by.
+type rowFunc = func(key, value []byte) error
+
+// callBuilder calls a function that builds. Its error is that of the function
+// or, if it had none, why a row was not taken.
+func callBuilder(ctx context.Context, emit func(builtRow) error, f func(emit rowFunc) error) (stack string, err error) {
+	e := &emitter{ctx: ctx, emit: emit}
+	stack, err = call(func() error { return f(e.row) })
+	if refused := e.end(); err == nil {
+		err = refused
+	}
+	return stack, err
 }
 
 // call calls f. A panic is an error, with the stack: a package hook that dies
@@ -52,7 +62,7 @@ func panicStack() string {
 // emit's error must not publish a table with a hole.
 type emitter struct {
 	ctx  context.Context
-	emit func(key, value []byte, line uint64) error
+	emit func(builtRow) error
 
 	mu   sync.Mutex
 	line uint64
@@ -69,7 +79,7 @@ func (e *emitter) row(key, value []byte) error {
 	}
 	if e.err == nil {
 		e.line++
-		e.err = e.emit(key, value, e.line)
+		e.err = e.emit(builtRow{key: key, value: value, line: e.line})
 	}
 	return e.err
 }

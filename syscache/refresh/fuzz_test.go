@@ -35,10 +35,10 @@ func FuzzReadRows(f *testing.F) {
 			lines = lines[:len(lines)-1]
 		}
 		n := 0
-		err := readRows(bytes.NewReader(b), func(key, value []byte, line uint64) error {
-			k, v, err := parseRow(bytes.TrimSuffix(bytes.TrimSuffix(lines[n], []byte("\n")), []byte("\r")))
-			if n++; err != nil || uint64(n) != line || !bytes.Equal(k, key) || !bytes.Equal(v, value) {
-				t.Errorf("line %d is the %d-th row, %q: %q", line, n, key, value)
+		err := readRows(bytes.NewReader(b), func(r builtRow) error {
+			want, err := parseRow(bytes.TrimSuffix(bytes.TrimSuffix(lines[n], []byte("\n")), []byte("\r")))
+			if n++; err != nil || uint64(n) != r.line || !bytes.Equal(want.key, r.key) || !bytes.Equal(want.value, r.value) || !bytes.Equal(want.from, r.from) {
+				t.Errorf("line %d is the %d-th row, %q: %q", r.line, n, r.key, r.value)
 			}
 			return nil
 		})

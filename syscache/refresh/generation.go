@@ -59,7 +59,7 @@ func (o *ownership) openGeneration(dir string, key syscache.Key) (*generation, e
 	if err != nil {
 		return nil, fmt.Errorf("%s/%s: %w", dir, format.Meta, err)
 	}
-	if m.Key != key || m.Kind == format.KindTable && (len(m.Outputs) != 1 || m.Outputs[0].Path != format.Table) {
+	if m.Key != key || m.Kind == format.KindTable && !isTable(m.Outputs) {
 		return nil, fmt.Errorf("%w: %s/%s is of another generation", format.ErrCorrupt, dir, format.Meta)
 	}
 	for i := range m.Outputs {
@@ -68,6 +68,17 @@ func (o *ownership) openGeneration(dir string, key syscache.Key) (*generation, e
 		}
 	}
 	return &generation{meta: m, digest: sha256.Sum256(b), dir: dir}, nil
+}
+
+// isTable says whether outputs are those of the kind table.
+func isTable(outputs []format.Output) bool {
+	for i := range outputs {
+		if o := &outputs[i]; o.Type != format.OutputFile || o.Path != format.Table && o.Path != format.Origins {
+			return false
+		}
+	}
+	n := len(outputs)
+	return n > 0 && outputs[n-1].Path == format.Table
 }
 
 // checkOutput checks one output by stat.
@@ -180,7 +191,30 @@ func (g *generation) verify(ctx context.Context, key syscache.Key) error {
 			return fmt.Errorf("%w: the contents of %s/%s", format.ErrCorrupt, g.dir, out.Path)
 		}
 	}
+	if g.meta.Output(format.Origins) != nil && g.meta.Kind == format.KindTable {
+		if err := checkOrigins(g.dir+"/"+format.Origins, g.meta.Rows, len(m.Inputs)); err != nil {
+			return err
+		}
+	}
 	return g.nothingElse()
+}
+
+// checkOrigins reads the origins at path, of a table with that many rows, made
+// of that many inputs.
+func checkOrigins(path string, rows uint64, inputs int) error {
+	f, err := unix.OpenFile(path, readOnly, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	o, err := format.ReadOrigins(f, rows, inputs)
+	for err == nil {
+		_, err = o.Next()
+	}
+	if err != io.EOF {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
 }
 
 // nothingElse checks that files holds only what meta lists.

@@ -42,7 +42,8 @@ type vector struct {
 	Files map[string][]byte `json:"files,omitempty"`
 	Error *string           `json:"error"` // of open, or else of every get
 
-	make func(*vectorRoot)
+	make    func(*vectorRoot)
+	origins bool // beside the table
 }
 
 // TestGolden writes every case and compares it with what is checked in: the
@@ -154,6 +155,17 @@ func (r *vectorRoot) table(rows map[string]string, change ...func(*format.Pointe
 	m := r.manifest()
 	dir = r.cacheDir() + "/" + format.Generation(m.Key().String())
 	r.file(dir+"/"+format.Manifest, string(m.Encode()))
+	var outputs []format.Output
+	if r.origins {
+		origins := format.OriginsHeader(uint32(len(rows)))
+		for range rows {
+			origins = format.AppendOrigin(origins, 0)
+		}
+		r.file(dir+"/"+format.Origins, string(origins))
+		outputs = append(outputs, format.Output{
+			Path: format.Origins, Type: format.OutputFile, Mode: 0o644, Size: uint64(len(origins)), Digest: sha256.Sum256(origins),
+		})
+	}
 	f, err := realDisk{}.Create(r.path(dir + "/" + format.Table))
 	if err != nil {
 		r.t.Fatal(err)
@@ -169,7 +181,7 @@ func (r *vectorRoot) table(rows map[string]string, change ...func(*format.Pointe
 	sum, _ := digestOutput(r.path(dir+"/"+format.Table), format.OutputFile)
 	r.publish(dir, &format.GenerationMeta{
 		Kind: format.KindTable, Key: m.Key(), Manifest: sha256.Sum256(m.Encode()), Rows: h.Rows,
-		Outputs: []format.Output{{Path: format.Table, Type: format.OutputFile, Mode: 0o644, Size: h.Size(), Digest: sum}},
+		Outputs: append(outputs, format.Output{Path: format.Table, Type: format.OutputFile, Mode: 0o644, Size: h.Size(), Digest: sum}),
 	}, h.Size(), change)
 	return dir
 }
@@ -296,6 +308,7 @@ func vectors() []vector {
 		plain("table-1000", numbered(1000), gets(numbered(1000), "key-0", "key-998001", "key-49", "key-2", "key")...),
 		plain("table-equal-hashes", equal, gets(equal, append(slices.Sorted(maps.Keys(equal)), outside)...)...),
 		plain("table-odd-keys", odd, gets(odd, append(slices.Sorted(maps.Keys(odd)), "\xff", "\n")...)...),
+		{Case: "table-origins", Cache: "demo", origins: true, Get: gets(small, "alpha", "absent"), make: func(r *vectorRoot) { r.table(small) }},
 		{Case: "files", Cache: "tree", Kind: "files", Files: map[string][]byte{
 			"README": []byte("hello\n"), "bin/tool": []byte("#!/bin/sh\n"), "bin/alias": []byte("tool"), "empty": {}, "up/down/link": []byte("../../README"),
 		}, make: func(r *vectorRoot) {

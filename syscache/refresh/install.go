@@ -80,6 +80,14 @@ type LoadOptions struct {
 // in the key.
 type Build func(ctx context.Context, in Inputs, emit func(key, value []byte) error) error
 
+// EachBuild derives the rows of one input of a table: none, one or many. They may
+// depend on that input and on what BuildVersion and the recipe stand for, on
+// nothing else: in has neither Files nor a Key, and Out is nobody's alone.
+// It is called for each input that is new or changed, by as many goroutines as
+// Cache.Jobs says; in all else it is as a Build. Of two inputs that emit one row
+// key the refresh fails.
+type EachBuild func(ctx context.Context, in Inputs, input hashing.Input, emit func(key, value []byte) error) error
+
 // Inputs is what a builder works from. It is valid until Build returns, and
 // not to be changed.
 type Inputs struct {
@@ -296,8 +304,16 @@ func (c *Cache) check() error {
 		return fail(fmt.Errorf("list of inputs %q", c.InputsFrom))
 	case c.Latest && !c.Files:
 		return fail(errors.New("latest is for the kind files"))
-	case len(c.Command) > 0 && c.Build != nil:
+	case c.Build != nil && c.BuildEach != nil:
+		return fail(errors.New("it has two functions to build it"))
+	case len(c.Command) > 0 && (c.Build != nil || c.BuildEach != nil):
 		return fail(errors.New("it has both a command and a function to build it"))
+	case c.each() && c.Files:
+		return fail(errors.New("each is for tables"))
+	case c.Each && len(c.Command) == 0 && c.BuildEach == nil:
+		return fail(errors.New("each is for a command, and for functions BuildEach"))
+	case c.Jobs < 0 || c.Jobs > maxJobs || c.Jobs > 0 && !c.each():
+		return fail(fmt.Errorf("jobs %d: at most %d, where each input is built for itself", c.Jobs, maxJobs))
 	case len(c.Command) > 0:
 		if err := checkCommand(c.Command); err != nil {
 			return fail(err)
@@ -316,9 +332,12 @@ func (c *Cache) kind() format.Kind {
 	return format.KindTable
 }
 
+// each says whether each input is built for itself.
+func (c *Cache) each() bool { return c.Each || c.BuildEach != nil }
+
 // builder returns the function that builds c, nil for a command.
 func (c *Cache) builder() Build {
-	if c.Build == nil && len(c.Command) == 0 {
+	if c.Build == nil && c.BuildEach == nil && len(c.Command) == 0 {
 		return buildFiles
 	}
 	return c.Build

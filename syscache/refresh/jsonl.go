@@ -17,21 +17,21 @@ import (
 // maxLine bounds a line of a builder's output, in bytes.
 const maxLine = 256 << 20
 
-// readRows reads a builder's output, a JSON object a line, and emits each
-// row with the number of its line. An empty line is a mistake too: it is how
+// readRows reads a builder's output, a JSON object a line, and emits each row. An empty line is a mistake too: it is how
 // output of another kind often begins.
-func readRows(r io.Reader, emit func(key, value []byte, line uint64) error) error {
+func readRows(r io.Reader, emit func(builtRow) error) error {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 64<<10), maxLine)
 	s.Split(lineByLine())
 	line := uint64(0)
 	for s.Scan() {
 		line++
-		key, value, err := parseRow(s.Bytes())
+		row, err := parseRow(s.Bytes())
 		if err != nil {
 			return &HintedError{fmt.Errorf("line %d of its output: %w", line, err), rowHint}
 		}
-		if err := emit(key, value, line); err != nil {
+		row.line = line
+		if err := emit(row); err != nil {
 			return err
 		}
 	}
@@ -64,37 +64,60 @@ const rowHint = `print a JSON object a line, {"key": "...", "value": ...}, and a
 // It is stricter than the library's own decoding into a struct, which takes
 // "KEY" for "key", the last of two, and U+FFFD for what is no character: two
 // keys could become one.
-func parseRow(line []byte) (key, value []byte, err error) {
+func parseRow(line []byte) (row builtRow, err error) {
 	if !utf8.Valid(line) {
-		return nil, nil, fmt.Errorf("not UTF-8: %s", excerpt(line))
+		return row, fmt.Errorf("not UTF-8: %s", excerpt(line))
 	}
 	if !json.Valid(line) || bytes.TrimLeft(line, " \t\r")[0] != '{' {
-		return nil, nil, fmt.Errorf("not a JSON object: %s", excerpt(line))
+		return row, fmt.Errorf("not a JSON object: %s", excerpt(line))
 	}
 	fields, err := fieldsOf(line)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %s", err, excerpt(line))
-	}
-	if (fields["key"] == nil) == (fields["key_base64"] == nil) {
-		return nil, nil, fmt.Errorf(`want one of "key" and "key_base64": %s`, excerpt(line))
-	}
-	if (fields["value"] == nil) == (fields["value_base64"] == nil) {
-		return nil, nil, fmt.Errorf(`want one of "value" and "value_base64": %s`, excerpt(line))
-	}
-	if key, err = text("key", fields["key"]); err == nil && key == nil {
-		key, err = base64Text("key_base64", fields["key_base64"])
-	}
-	if err == nil && fields["value"] == nil {
-		value, err = base64Text("value_base64", fields["value_base64"])
-	} else if err == nil {
-		var compact bytes.Buffer
-		err = json.Compact(&compact, fields["value"])
-		value = compact.Bytes()
+	if err == nil {
+		row, err = rowOf(fields)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %s", err, excerpt(line))
+		return builtRow{}, fmt.Errorf("%w: %s", err, excerpt(line))
 	}
-	return key, value, nil
+	return row, nil
+}
+
+// rowOf returns the row that has the fields of a line.
+func rowOf(fields map[string]json.RawMessage) (row builtRow, err error) {
+	switch has := func(name string) bool { return fields[name] != nil }; {
+	case has("key") == has("key_base64"):
+		return row, errors.New(`want one of "key" and "key_base64"`)
+	case has("value") == has("value_base64"):
+		return row, errors.New(`want one of "value" and "value_base64"`)
+	case has("from") && has("from_base64"):
+		return row, errors.New(`want one of "from" and "from_base64"`)
+	}
+	if row.key, err = bytesOf(fields, "key"); err != nil {
+		return row, err
+	}
+	if row.from, err = bytesOf(fields, "from"); err != nil {
+		return row, err
+	}
+	if fields["value"] == nil {
+		row.value, err = bytesOf(fields, "value")
+		return row, err
+	}
+	var compact bytes.Buffer
+	err = json.Compact(&compact, fields["value"])
+	row.value = compact.Bytes()
+	return row, err
+}
+
+// bytesOf returns what stands as text in the field name, or in base64 in the
+// other, nil if in neither.
+func bytesOf(fields map[string]json.RawMessage, name string) ([]byte, error) {
+	if raw := fields[name]; raw != nil {
+		return text(name, raw)
+	}
+	name += "_base64"
+	if raw := fields[name]; raw != nil {
+		return base64Text(name, raw)
+	}
+	return nil, nil
 }
 
 // fieldsOf returns the fields of a JSON object, which is valid.
@@ -112,7 +135,7 @@ func fieldsOf(object []byte) (map[string]json.RawMessage, error) {
 			return nil, err
 		}
 		switch name {
-		case "key", "key_base64", "value", "value_base64":
+		case "key", "key_base64", "value", "value_base64", "from", "from_base64":
 		default:
 			return nil, fmt.Errorf("unknown field %q", name)
 		}
@@ -124,11 +147,8 @@ func fieldsOf(object []byte) (map[string]json.RawMessage, error) {
 	return fields, nil
 }
 
-// text returns the string that a field is, nil if there is no such field.
+// text returns the string that a field is.
 func text(name string, raw json.RawMessage) ([]byte, error) {
-	if raw == nil {
-		return nil, nil
-	}
 	var s string
 	if raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
 		return nil, fmt.Errorf("%q is not a string", name)

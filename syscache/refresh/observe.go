@@ -125,10 +125,13 @@ func (r *refresher) recipeParts(ctx context.Context, s *snapshot, list *fileList
 	switch {
 	case len(r.c.Command) > 0:
 		parts["build"] = hashing.Value(joinArgs(r.c.Command))
-	case r.c.Build != nil:
+	case r.c.Build != nil || r.c.BuildEach != nil:
 		parts["build"] = hashing.Value([]byte("function " + r.c.BuildVersion))
 	default:
 		parts["build"] = hashing.Value([]byte("built-in files"))
+	}
+	if r.c.each() {
+		parts["each"] = hashing.Value([]byte("each"))
 	}
 	for name, value := range r.c.Env {
 		parts["env "+name] = hashing.Value([]byte(value))

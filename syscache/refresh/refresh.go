@@ -50,6 +50,9 @@ type Result struct {
 	Rows    int // of a table
 	Files   int // of the kind files
 	Inputs  int // all that were found
+	// BuiltInputs are those that the builder was given: all, or where each is
+	// built for itself only those that are new or changed; none if it did not run.
+	BuiltInputs int
 	// Changes are the differences from the inputs and recipe that readers had
 	// before; nil if what they had is not there any more, or not to be trusted.
 	Changes  []hashing.Change
@@ -151,6 +154,7 @@ type refresher struct {
 	told  map[string]bool    // warnings: a refresh looks at everything twice
 	known *hashing.Inventory // nil until it is read
 	saved []byte             // what of it is on disk
+	given int                // inputs that the builder was given
 }
 
 // errOvertaken says that something changed under an attempt: an input, or the
@@ -283,7 +287,11 @@ func (r *refresher) attempt(ctx context.Context) (Result, *generation, error) {
 		return Result{}, nil, err
 	}
 	r.warnUncertified(s)
-	return result(outcome, s, g, changes), g, nil
+	res := result(outcome, s, g, changes)
+	if outcome == Built {
+		res.BuiltInputs = r.given
+	}
+	return res, g, nil
 }
 
 // rebuild builds the generation of s, and returns it with a snapshot that was
@@ -296,7 +304,7 @@ func (r *refresher) rebuild(ctx context.Context, s *snapshot, old *generation, b
 			return nil, nil, err
 		}
 	}
-	staged, err := r.build(ctx, s)
+	staged, err := r.build(ctx, s, r.findBase(ctx, s, before))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -380,7 +388,7 @@ func (r *refresher) pointer(s *snapshot, g *generation) *format.Pointer {
 		p.Root = r.root
 	}
 	if p.Kind == format.KindTable {
-		p.TableSize = g.meta.Outputs[0].Size
+		p.TableSize = g.meta.Output(format.Table).Size
 	}
 	return p
 }
@@ -389,12 +397,7 @@ func (r *refresher) pointer(s *snapshot, g *generation) *format.Pointer {
 // readers had: that of before or, if it was marked stale, of the mark. It
 // returns nil if there is none to be trusted.
 func (r *refresher) changes(before *published, s *snapshot) []hashing.Change {
-	var p *format.Pointer
-	if before != nil {
-		p = before.pointer
-	} else if b, err := r.owner.readPublished(r.dir + "/" + format.Stale); err == nil {
-		p, _ = format.DecodePointer(b)
-	}
+	p := r.had(before)
 	if p == nil {
 		return nil
 	}
@@ -403,6 +406,20 @@ func (r *refresher) changes(before *published, s *snapshot) []hashing.Change {
 		return nil
 	}
 	return append([]hashing.Change{}, hashing.Diff(old, s.manifest)...)
+}
+
+// had returns the pointer that readers had: before or, if it was marked stale,
+// the mark; nil if there is none to be trusted.
+func (r *refresher) had(before *published) *format.Pointer {
+	if before != nil {
+		return before.pointer
+	}
+	b, err := r.owner.readPublished(r.dir + "/" + format.Stale)
+	if err != nil {
+		return nil
+	}
+	p, _ := format.DecodePointer(b)
+	return p
 }
 
 func result(o Outcome, s *snapshot, g *generation, changes []hashing.Change) Result {

@@ -19,6 +19,24 @@ import (
 // them into a file.
 const sortMemory = 48 << 20
 
+// A builtRow is a row as its builder gave it.
+type builtRow struct {
+	key, value []byte
+	from       []byte // the input that it is tagged with; nil: none
+	line       uint64 // of a command's output, or the how-manieth of a function
+}
+
+// check returns an error for what no table can hold.
+func (r *builtRow) check() error {
+	switch {
+	case len(r.key) > format.MaxKey:
+		return fmt.Errorf("row %d: the key is %d bytes long, and at most %d are allowed", r.line, len(r.key), format.MaxKey)
+	case len(r.value) > format.MaxValue:
+		return fmt.Errorf("row %d: the value is %d bytes long, and at most %d are allowed", r.line, len(r.value), format.MaxValue)
+	}
+	return nil
+}
+
 // A rowSorter sorts any number of rows by key, in bounded memory.
 type rowSorter struct {
 	disk   disk
@@ -35,21 +53,17 @@ type sortedRow struct {
 	at   int // offset of the key in the arena
 	key  uint32
 	val  uint32
-	line uint64
+	from uint64
 }
 
 func newRowSorter(d disk, dir string) *rowSorter {
 	return &rowSorter{disk: d, dir: dir, memory: sortMemory}
 }
 
-// add adds a row, which came as the line-th.
-func (s *rowSorter) add(key, value []byte, line uint64) error {
-	switch {
-	case len(key) > format.MaxKey:
-		return fmt.Errorf("row %d: the key is %d bytes long, and at most %d are allowed", line, len(key), format.MaxKey)
-	case len(value) > format.MaxValue:
-		return fmt.Errorf("row %d: the value is %d bytes long, and at most %d are allowed", line, len(value), format.MaxValue)
-	}
+// add adds a row, which check has passed. from says where it is from, and
+// decides between rows of one key: the number of the row or, where each input is
+// built for itself, of the input.
+func (s *rowSorter) add(key, value []byte, from uint64) error {
 	const overhead = 24
 	if len(s.rows) > 0 && len(s.arena)+len(key)+len(value)+overhead*len(s.rows) > s.memory {
 		if err := s.spill(); err != nil {
@@ -57,7 +71,7 @@ func (s *rowSorter) add(key, value []byte, line uint64) error {
 		}
 	}
 	s.count++
-	s.rows = append(s.rows, sortedRow{len(s.arena), uint32(len(key)), uint32(len(value)), line})
+	s.rows = append(s.rows, sortedRow{len(s.arena), uint32(len(key)), uint32(len(value)), from})
 	s.arena = append(append(s.arena, key...), value...)
 	return nil
 }
@@ -74,7 +88,7 @@ func (s *rowSorter) sort() {
 		if c := bytes.Compare(s.keyOf(a), s.keyOf(b)); c != 0 {
 			return c
 		}
-		return cmp.Compare(a.line, b.line)
+		return cmp.Compare(a.from, b.from)
 	}
 	if !slices.IsSortedFunc(s.rows, byKey) {
 		slices.SortFunc(s.rows, byKey)
@@ -94,7 +108,7 @@ func (s *rowSorter) spill() error {
 		var h [16]byte
 		binary.LittleEndian.PutUint32(h[0:], r.key)
 		binary.LittleEndian.PutUint32(h[4:], r.val)
-		binary.LittleEndian.PutUint64(h[8:], r.line)
+		binary.LittleEndian.PutUint64(h[8:], r.from)
 		w.Write(h[:])
 		w.Write(s.arena[r.at : r.at+int(r.key)+int(r.val)])
 	}
@@ -110,16 +124,24 @@ func (s *rowSorter) spill() error {
 // A mergedRow is a row at the head of a run.
 type mergedRow struct {
 	key, value []byte
-	line       uint64
+	from       uint64
 }
 
-// sorted yields all rows in the order of their keys, and an error for the
-// second row with one key. The slices are valid until the next row.
+// before is the order of a table, and of the rows with one key.
+func (r *mergedRow) before(other *mergedRow) bool {
+	if c := bytes.Compare(r.key, other.key); c != 0 {
+		return c < 0
+	}
+	return r.from < other.from
+}
+
+// sorted yields all rows in the order of their keys. The slices are valid until
+// the next row.
 func (s *rowSorter) sorted() iter.Seq2[mergedRow, error] {
 	return func(yield func(mergedRow, error) bool) {
 		s.sort()
 		if len(s.runs) == 0 {
-			yieldUnique(s.inMemory(), yield)
+			s.inMemory()(yield)
 			return
 		}
 		m := &merge{}
@@ -136,7 +158,7 @@ func (s *rowSorter) sorted() iter.Seq2[mergedRow, error] {
 			yield(mergedRow{}, err)
 			return
 		}
-		yieldUnique(s.complete(m.all()), yield)
+		s.complete(m.all())(yield)
 	}
 }
 
@@ -160,26 +182,55 @@ func (s *rowSorter) complete(rows iter.Seq2[mergedRow, error]) iter.Seq2[mergedR
 func (s *rowSorter) inMemory() iter.Seq2[mergedRow, error] {
 	return func(yield func(mergedRow, error) bool) {
 		for _, r := range s.rows {
-			if !yield(mergedRow{s.keyOf(r), s.valueOf(r), r.line}, nil) {
+			if !yield(mergedRow{s.keyOf(r), s.valueOf(r), r.from}, nil) {
 				return
 			}
 		}
 	}
 }
 
-// yieldUnique passes rows on up to the first whose key is that of the row
-// before.
-func yieldUnique(rows iter.Seq2[mergedRow, error], yield func(mergedRow, error) bool) {
-	var last []byte
-	var line uint64
-	for r, err := range rows {
-		if err == nil && line > 0 && bytes.Equal(r.key, last) {
-			err = &duplicateError{quote(r.key), line, r.line}
+// unique passes rows on, with an error for the first whose key is that of the
+// row before.
+func unique(rows iter.Seq2[mergedRow, error]) iter.Seq2[mergedRow, error] {
+	return func(yield func(mergedRow, error) bool) {
+		var last mergedRow
+		first := true
+		for r, err := range rows {
+			if err == nil && !first && bytes.Equal(r.key, last.key) {
+				err = &duplicateError{quote(r.key), last.from, r.from}
+			}
+			if !yield(r, err) || err != nil {
+				return
+			}
+			last.key, last.from, first = append(last.key[:0], r.key...), r.from, false
 		}
-		if !yield(r, err) || err != nil {
-			return
+	}
+}
+
+// merged yields the rows of two sequences, each in the order of a table, in that
+// order.
+func merged(a, b iter.Seq2[mergedRow, error]) iter.Seq2[mergedRow, error] {
+	return func(yield func(mergedRow, error) bool) {
+		next, stop := iter.Pull2(b)
+		defer stop()
+		rb, errB, more := next()
+		for ra, errA := range a {
+			for errA == nil && more && (errB != nil || rb.before(&ra)) {
+				if !yield(rb, errB) || errB != nil {
+					return
+				}
+				rb, errB, more = next()
+			}
+			if !yield(ra, errA) || errA != nil {
+				return
+			}
 		}
-		last, line = append(last[:0], r.key...), r.line
+		for more {
+			if !yield(rb, errB) || errB != nil {
+				return
+			}
+			rb, errB, more = next()
+		}
 	}
 }
 
@@ -214,11 +265,7 @@ func (m *merge) Pop() any {
 }
 
 func (m *merge) Less(i, j int) bool {
-	a, b := m.heads[i], m.heads[j]
-	if c := bytes.Compare(a.key, b.key); c != 0 {
-		return c < 0
-	}
-	return a.line < b.line
+	return m.heads[i].before(&m.heads[j].mergedRow)
 }
 
 func (m *merge) add(next func() (mergedRow, bool, error)) error {

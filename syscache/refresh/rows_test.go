@@ -22,7 +22,7 @@ import (
 
 // collectRows returns what a sorter yields.
 func collectRows(s *rowSorter) (rows [][2]string, err error) {
-	for r, err := range s.sorted() {
+	for r, err := range unique(s.sorted()) {
 		if err != nil {
 			return rows, err
 		}
@@ -120,14 +120,16 @@ func TestDuplicates(t *testing.T) {
 }
 
 func TestRowLimits(t *testing.T) {
-	s := newRowSorter(realDisk{}, t.TempDir())
-	if err := s.add(make([]byte, format.MaxKey), nil, 1); err != nil {
+	check := func(key, value int, line uint64) error {
+		return (&builtRow{key: make([]byte, key), value: make([]byte, value), line: line}).check()
+	}
+	if err := check(format.MaxKey, 0, 1); err != nil {
 		t.Error(err)
 	}
-	if err := s.add(make([]byte, format.MaxKey+1), nil, 7); err == nil || err.Error() != "row 7: the key is 65536 bytes long, and at most 65535 are allowed" {
+	if err := check(format.MaxKey+1, 0, 7); err == nil || err.Error() != "row 7: the key is 65536 bytes long, and at most 65535 are allowed" {
 		t.Error(err)
 	}
-	if err := s.add(nil, make([]byte, format.MaxValue+1), 8); err == nil || err.Error() != "row 8: the value is 1073741825 bytes long, and at most 1073741824 are allowed" {
+	if err := check(0, format.MaxValue+1, 8); err == nil || err.Error() != "row 8: the value is 1073741825 bytes long, and at most 1073741824 are allowed" {
 		t.Error(err)
 	}
 }
@@ -153,7 +155,7 @@ func TestTableBytes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, err := writeTable(f, [32]byte{1}, len(rows), s.sorted())
+		h, err := writeTable(f, [32]byte{1}, len(rows), unique(s.sorted()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -269,7 +271,8 @@ func TestParseRow(t *testing.T) {
 		{`{"key":"\ud83d\ude00\ufffd","value":1}`, "😀\uFFFD", "1", ""},
 		{`{"key":"a","value":"\ud800"}`, "a", `"\ud800"`, ""}, // passed on as it is
 	} {
-		key, value, err := parseRow([]byte(tc.line))
+		row, err := parseRow([]byte(tc.line))
+		key, value := row.key, row.value
 		switch {
 		case tc.err != "":
 			if err == nil || !strings.Contains(err.Error(), tc.err) {
@@ -278,17 +281,43 @@ func TestParseRow(t *testing.T) {
 		case err != nil || string(key) != tc.key || string(value) != tc.value:
 			t.Errorf("%s: %q, %q, %v, want %q, %q", tc.line, key, value, err, tc.key, tc.value)
 		}
-		if err != nil && strings.Contains(err.Error(), "jsonRow") {
+		if err != nil && strings.Contains(err.Error(), "builtRow") {
 			t.Errorf("%s: a message for people names a Go type: %v", tc.line, err)
 		}
 	}
 }
 
+// TestParseFrom: a row may be tagged with its input.
+func TestParseFrom(t *testing.T) {
+	for _, tc := range []struct{ from, want, err string }{
+		{`"from":"lib/ä"`, "lib/ä", ""},
+		{`"from_base64":"bGliL/8="`, "lib/\xff", ""},
+		{`"from":""`, "", ""},
+		{`"from":1`, "", `"from" is not a string`},
+		{`"from_base64":"?"`, "", `"from_base64" is not base64`},
+		{`"from":"a","from_base64":"YQ=="`, "", `want one of "from" and "from_base64"`},
+		{`"from":"a","from":"a"`, "", `two fields "from"`},
+	} {
+		row, err := parseRow([]byte(`{"key":"k","value":1,` + tc.from + `}`))
+		switch {
+		case tc.err != "":
+			if err == nil || !strings.Contains(err.Error(), tc.err) {
+				t.Errorf("%s: %v, want %s", tc.from, err, tc.err)
+			}
+		case err != nil || row.from == nil || string(row.from) != tc.want || string(row.key) != "k" || string(row.value) != "1":
+			t.Errorf("%s: %q, %v", tc.from, row.from, err)
+		}
+	}
+	if row, err := parseRow([]byte(`{"key":"k","value":1}`)); err != nil || row.from != nil {
+		t.Errorf("%q, %v", row.from, err)
+	}
+}
+
 func TestReadRows(t *testing.T) {
 	var lines []uint64
-	emit := func(_, _ []byte, line uint64) error {
-		lines = append(lines, line)
-		if line == 5 {
+	emit := func(r builtRow) error {
+		lines = append(lines, r.line)
+		if r.line == 5 {
 			return errors.New("enough")
 		}
 		return nil
@@ -321,17 +350,23 @@ func FuzzParseRow(f *testing.F) {
 		"surrogate": []byte(`{"key": "\ud83d\ude00", "value": ["\ud800", 1e999]}`),
 		"value":     []byte(`{"key": "a", "value": {"b": [1, null, "é"]}}`),
 		"base64":    []byte(`{"key_base64": "/w==", "value_base64": "AA=="}`),
+		"from":      []byte(`{"from_base64": "bGli/w==", "key": "a", "value": 1}`),
 	})
 	f.Fuzz(func(t *testing.T, line []byte) {
-		key, value, err := parseRow(line)
+		row, err := parseRow(line)
+		key, value := row.key, row.value
 		if err != nil {
 			if s := err.Error(); strings.Contains(s, "\n") || !utf8.ValidString(s) || len(s) > 1000 {
 				t.Errorf("%q: not a line for people: %q", line, s)
 			}
 			return
 		}
+		fields := 2
+		if row.from != nil {
+			fields++
+		}
 		var all map[string]json.RawMessage
-		if err := json.Unmarshal(line, &all); err != nil || len(all) != 2 {
+		if err := json.Unmarshal(line, &all); err != nil || len(all) != fields {
 			t.Fatalf("%q: accepted, and it is %v, %v", line, all, err)
 		}
 		var s string

@@ -117,7 +117,7 @@ func writeRows(w io.Writer, h *format.TableHeader, n int, rows iter.Seq2[mergedR
 		}
 		b = format.AppendRow(b[:0], r.key, r.value)
 		if !format.RowFits(offset, uint64(len(b))) {
-			return nil, nil, fmt.Errorf("row %d: the table would be larger than 32 GiB", r.line)
+			return nil, nil, fmt.Errorf("the table would be larger than 32 GiB with the row %s", quote(r.key))
 		}
 		if h.Rows%format.RowsPerOrder == 0 {
 			order = append(order, uint32(offset/8))
