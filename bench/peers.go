@@ -64,11 +64,12 @@ func cpu() string {
 }
 
 func fileSystem(dir string) string {
-	out, err := exec.Command("stat", "-f", "-c", "%T", dir).Output()
-	if err != nil {
+	out, err := exec.Command("df", "--output=fstype", dir).Output()
+	fields := strings.Fields(string(out)) // a heading first
+	if err != nil || len(fields) != 2 {
 		return "an unknown file system"
 	}
-	return strings.TrimSpace(string(out))
+	return fields[1]
 }
 
 func moduleVersion(path string) string {
