@@ -12,7 +12,48 @@ import (
 )
 
 var changes = []comparison{
+	{"`each = true`: refresh after 1 of 2,500 inputs changed, 20 ms an input", oneInput},
 	{"hook on a root with 30 caches, one changed", oneCache},
+}
+
+// slowBuilder takes 20 ms an input, as a parser of something large does.
+const slowBuilder = `import json, os, time
+for entry in open(os.environ["SYSCACHE_INPUTS"]).read().split("\0")[:-1]:
+    digest, path = entry.split("  ", 1)
+    time.sleep(0.02)
+    print(json.dumps({"key": path, "value": digest, "from": path}))
+`
+
+func oneInput(b *bench) (*trial, error) {
+	root := b.path("each")
+	if err := plant(root, b.inputs); err != nil {
+		return nil, err
+	}
+	if err := configure(root, slowBuilder, `[cache.slow]
+inputs  = ["lib/**"]
+build   = ["`+python+`", "-I", "libexec/build"]
+recipe  = ["libexec/build"]
+each    = true
+`); err != nil {
+		return nil, err
+	}
+	refresh := func(args ...string) error {
+		return command(b.program("syscache"), append([]string{"--root", root, "-q", "refresh"}, args...)...)
+	}
+	if err := refresh(); err != nil {
+		return nil, err
+	}
+	edited := filepath.Join(root, "lib/site-packages/package000/module00000/some_file_0.py")
+	ours := func() (float64, error) {
+		if err := edit(edited); err != nil {
+			return 0, err
+		}
+		return timed(func() error { return refresh() })()
+	}
+	return &trial{unit: seconds, ours: ours, peers: []peer{{
+		name: "all of them built", target: 1. / 200, run: timed(func() error { return refresh("--force") }),
+		missing: lacks(python, "python3"),
+	}}}, nil
 }
 
 // configure writes a builder and a configuration.
