@@ -146,8 +146,12 @@ func (d *doctor) closed(check, from, dir, loses string) {
 			return
 		}
 		if uint32(st.Mode)&unix.S_IFMT == unix.S_IFDIR && !d.lets(&st, 1) {
-			d.find(Problem, check, path, "chmod a+x "+format.ShellQuote(path),
-				"not everyone can enter %s (mode %04o): the others %s", format.Show(path), uint32(st.Mode)&0o7777, loses)
+			who, hint := "everyone", "chmod a+x "+format.ShellQuote(path)
+			if d.rootMode&unix.S_IXOTH == 0 {
+				who = fmt.Sprintf("all of group %d", d.owner.gid)
+				hint = fmt.Sprintf("chgrp %d %s && chmod g+x %[2]s", d.owner.gid, format.ShellQuote(path))
+			}
+			d.find(Problem, check, path, hint, "not %s can enter %s (mode %04o): the others %s", who, format.Show(path), uint32(st.Mode)&0o7777, loses)
 		}
 	}
 }
@@ -218,7 +222,7 @@ func (d *doctor) keeper() {
 	if err := d.checkKept(dir); err != nil {
 		d.find(Problem, "cache-dir", dir, trustHint(d.Install.root, err), "%v", err)
 	}
-	if !d.owner.private {
+	if d.owner.reach != theOwner {
 		d.closed("cache-dir", d.Install.root, dir, "find no cache")
 	}
 	d.fileSystem("the cache_dir", dir)

@@ -67,7 +67,7 @@ func (d *doctor) state(c *Cache) {
 // shut tells of what of the published generation not all can read.
 func (d *doctor) shut(c *Cache) {
 	p, found := d.published(c.Name)
-	if p == nil || d.owner.private {
+	if p == nil || d.owner.reach == theOwner {
 		return
 	}
 	files := []string{found}

@@ -262,7 +262,9 @@ func (in *Install) locate(root, cacheDir string) error {
 	in.named = cacheDir != ""
 	in.image = in.cacheDir == format.Join(abs, format.ImageCacheDir)
 	in.internal = in.image || in.cacheDir == format.Join(abs, format.CacheDir)
-	in.owner.private = !in.internal && st.Mode&unix.S_IXOTH == 0
+	if !in.internal {
+		in.owner.reach = reachOf(abs, &st)
+	}
 	return nil
 }
 

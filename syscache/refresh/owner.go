@@ -18,8 +18,36 @@ import (
 // its cache and its configuration.
 type ownership struct {
 	uid, gid uint32
-	shared   bool // the group may write the root
-	private  bool // the cache_dir is outside of a root that keeps others out
+	shared   bool  // the group may write the root
+	reach    reach // of a root with a cache_dir outside of it
+}
+
+// reach is who can reach a root: whom a cache_dir elsewhere, which the root's own
+// mode and those above it do not guard, lets in.
+type reach int
+
+const (
+	everyone reach = iota
+	theGroup       // the root's
+	theOwner       // and nobody else for certain
+)
+
+// reachOf says who can reach root, which st is the stat of.
+func reachOf(root string, st *unix.Stat_t) reach {
+	for dir := root; dir != filepath.Dir(dir); {
+		dir = filepath.Dir(dir)
+		var above unix.Stat_t
+		if err := unix.Lstat(dir, &above); err != nil || above.Mode&unix.S_IXOTH == 0 {
+			return theOwner
+		}
+	}
+	switch {
+	case st.Mode&unix.S_IXOTH != 0:
+		return everyone
+	case st.Mode&unix.S_IXGRP != 0:
+		return theGroup
+	}
+	return theOwner
 }
 
 // BecomeOwner makes this process, if it is root, the owner of the install at
@@ -281,22 +309,38 @@ func way(from, dir string) iter.Seq[string] {
 // The modes of what is published and of what only refreshers use.
 
 func (o *ownership) dirMode() fs.FileMode {
-	if o.private {
-		return 0o700
+	mode := fs.FileMode(0o755)
+	if o.reach != everyone {
+		mode = 0o700
 	}
-	if o.shared {
-		return fs.ModeSetgid | 0o775
+	if o.forGroup() {
+		mode |= fs.ModeSetgid | 0o050
+		if o.shared {
+			mode |= 0o020
+		}
 	}
-	return 0o755
+	return mode
 }
 
 // privateDirMode is for staging, below which all has the group that is handed
 // down by setgid.
 func (o *ownership) privateDirMode() fs.FileMode {
-	if o.shared {
-		return fs.ModeSetgid | 0o770 // another maintainer may have to sweep it
+	mode := fs.FileMode(0o700)
+	if o.forGroup() {
+		mode |= fs.ModeSetgid
+		if o.shared {
+			mode |= 0o070 // another maintainer may have to sweep it
+		}
 	}
-	return 0o700
+	return mode
+}
+
+// forGroup says whether directories are to belong to the root's group, for it
+// writes them, or alone is to read them; and whether this process can give them
+// to it, which a stranger with a cache_dir of their own cannot.
+func (o *ownership) forGroup() bool {
+	want := o.shared && o.reach != theOwner || o.reach == theGroup
+	return want && o.gid != overflowID && (unix.Geteuid() == 0 || memberOf(o.gid))
 }
 
 func (o *ownership) lockMode() fs.FileMode {

@@ -56,7 +56,7 @@ func (in *Install) makeDirs(dir string) error {
 	if errors.Is(err, fs.ErrExist) {
 		return nil // another refresher's
 	}
-	if err == nil && in.owner.shared {
+	if err == nil && in.owner.forGroup() {
 		err = in.joinGroup(dir)
 	}
 	if err != nil {
@@ -65,8 +65,8 @@ func (in *Install) makeDirs(dir string) error {
 	return in.disk.SyncDir(filepath.Dir(dir))
 }
 
-// joinGroup makes a directory belong to the group that manages the install,
-// which below a directory without set-group-id it does not by itself.
+// joinGroup makes a directory belong to the root's group, which below a directory
+// without set-group-id it does not by itself.
 func (in *Install) joinGroup(dir string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(dir, &st); err != nil || st.Gid == in.owner.gid {
@@ -76,6 +76,70 @@ func (in *Install) joinGroup(dir string) error {
 		return err
 	}
 	return in.disk.Chmod(dir, in.owner.dirMode())
+}
+
+// heal gives the directories of a cache outside of the root, as far as this user
+// made them, the modes that they would be made with now: who can reach the root
+// may have changed since. Inside, the root's own mode decides.
+func (r *refresher) heal() error {
+	if r.internal {
+		return nil
+	}
+	places := r.dir + "/" + format.Generations
+	dirs := []string{r.dir, places}
+	for _, name := range namesIn(places) {
+		dirs = append(dirs, places+"/"+name)
+	}
+	healed := false
+	for _, dir := range dirs {
+		if !r.ails(dir) {
+			continue
+		}
+		healed = true
+		if err := r.healAll(dir); err != nil {
+			return fmt.Errorf("refresh %s: %w", r.c.Name, err)
+		}
+	}
+	var st unix.Stat_t
+	if healed && r.owner.reach == everyone && unix.Stat(r.cacheDir, &st) == nil && st.Mode&unix.S_IXOTH == 0 {
+		r.tell("others can enter the root by now, but not the cache_dir: chmod a+x %s", format.ShellQuote(r.cacheDir))
+	}
+	return nil
+}
+
+// ails says whether dir is a directory of ours and has another mode, or group,
+// than it should.
+func (r *refresher) ails(dir string) bool {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil || uint32(st.Mode)&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != unix.Geteuid() {
+		return false
+	}
+	return uint32(st.Mode)&0o777 != uint32(r.owner.dirMode().Perm()) || r.owner.forGroup() && st.Gid != r.owner.gid
+}
+
+// healAll heals dir and all below it, dir last: one that was killed is found to
+// ail.
+func (r *refresher) healAll(dir string) error {
+	entries, err := listDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := r.healAll(dir + "/" + e.Name()); err != nil {
+				return err
+			}
+		}
+	}
+	if !r.ails(dir) {
+		return nil
+	}
+	if r.owner.forGroup() {
+		if err := r.joinGroup(dir); err != nil {
+			return err
+		}
+	}
+	return r.disk.Chmod(dir, r.owner.dirMode())
 }
 
 // A token is a file that whoever invalidates removes: the refresher that then

@@ -179,7 +179,7 @@ func overtaken(format string, args ...any) error {
 
 func (r *refresher) run(ctx context.Context) (Result, error) {
 	r.state = r.readState()
-	if err := r.sweep(); err != nil {
+	if err := errors.Join(r.sweep(), r.heal()); err != nil {
 		return Result{}, err
 	}
 	var err error
