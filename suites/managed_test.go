@@ -51,6 +51,7 @@ func ok(t *testing.T, o outcome) {
 func TestMaintainersTakeTurns(t *testing.T) {
 	for _, setgid := range []fs.FileMode{fs.ModeSetgid, 0} {
 		t.Run(fmt.Sprint(setgid), func(t *testing.T) {
+			known(t, maintainers) // else root would not refresh in her name
 			r := newLines(t, alice, `witness = ["lib/one"]`)
 			r.manage(setgid)
 			dave := user{"dave", 61004}
@@ -96,6 +97,10 @@ func TestOwnerOutsideOfTheGroup(t *testing.T) {
 	if o.code != 1 || !strings.Contains(o.stderr, "permission denied") || !strings.Contains(o.stderr, "hint: join group 61010") {
 		t.Error(o)
 	}
+	if o := run(t, as(admin, r.syscache("refresh")...)); o.code != 1 || !strings.Contains(o.stderr, "uid 61001, who owns it, is no member") {
+		t.Error(o)
+	}
+	known(t, maintainers)
 	ok(t, run(t, as(admin, r.syscache("refresh")...)))
 }
 

@@ -178,6 +178,36 @@ var mutations = []mutation{
 		"case unknown(err):", "case false:",
 		"suites", "TestUnreadablePointer",
 	},
+	{
+		"root becomes the owner with the group of the directory", "syscache/refresh/owner.go",
+		"\tgid := groups[0]\n", "\tgid := st.Gid\n",
+		"suites", "TestRootGivesNoGroupOfItsOwn",
+	},
+	{
+		"an owner need not be a member of the group that manages", "syscache/refresh/owner.go",
+		"gid = st.Gid; !slices.Contains(groups, gid) {", "gid = st.Gid; false {",
+		"suites", "TestRootGivesNoGroupOfItsOwn",
+	},
+	{
+		"a builder has the session's keyring", "syscache/refresh/become_linux.go",
+		"unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)", "0, error(nil)",
+		"suites", "TestBuilderHasNothingOfTheSessions",
+	},
+	{
+		"a builder has what capabilities are inherited", "syscache/refresh/become_linux.go",
+		"if unix.Geteuid() == 0 {", "if true {",
+		"suites", "TestBuilderHasNothingOfTheSessions",
+	},
+	{
+		"whoever becomes the owner may keep capabilities", "syscache/refresh/become_linux.go",
+		"if set.Effective|set.Permitted != 0 {", "if set.Effective == 1 {",
+		"suites", "TestBuilderHasNothingOfTheSessions",
+	},
+	{
+		"root of a namespace runs an unmapped owner's builder", "syscache/refresh/owner.go",
+		"\tcase unmapped(in.owner.uid) && (stranger || uid == 0):", "\tcase uid == 0 && unmapped(in.owner.uid) && !stranger:\n\tcase unmapped(in.owner.uid) && stranger:",
+		"suites", "TestRootOfANamespaceRunsNoBuilder",
+	},
 }
 
 // TestMutationsApply: each safeguard is where its mutation looks for it.

@@ -68,6 +68,20 @@ func TestInstallInAUserNamespace(t *testing.T) {
 	}
 }
 
+// Root of a namespace that does not map the owner cannot become them, wherever
+// the cache is to be: and it may be root outside, too.
+func TestRootOfANamespaceRunsNoBuilder(t *testing.T) {
+	r := newLines(t, alice)
+	dir := r.side + "/caches"
+	r.must(os.Mkdir(dir, 0o755))
+	for _, args := range [][]string{{"refresh"}, {"--cache-dir", dir, "refresh"}} {
+		o := run(t, as(admin, append([]string{"/usr/bin/unshare", "-Ur"}, r.syscache(args...)...)...))
+		if o.code != 1 || !strings.Contains(o.stderr, "belongs to a user that this user namespace does not map") || r.builds() != 0 {
+			t.Errorf("%q: %v, %d builds", args, o, r.builds())
+		}
+	}
+}
+
 // Elsewhere, nobody is somebody: anyone's directory looks the same.
 func TestNobodyIsUntrusted(t *testing.T) {
 	r := newLines(t, admin)

@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Root refreshes alice's install: her command does not run as root in any
@@ -33,7 +36,7 @@ env    = { %s = "confess" }
 	r.succeeded(run(t, cmd))
 
 	for path, st := range r.walk(r.dir + "/var") {
-		if st.UID != uint32(alice.uid) || st.GID != uint32(alice.uid) {
+		if st.UID != uint32(alice.uid) || st.GID != nogroup {
 			t.Errorf("var%s belongs to %d:%d", path, st.UID, st.GID)
 		}
 	}
@@ -44,14 +47,14 @@ env    = { %s = "confess" }
 		}
 		return words
 	}
-	id := fmt.Sprint(alice.uid)
+	id, nobodys := fmt.Sprint(alice.uid), fmt.Sprint(nogroup) // no database knows her
 	for _, c := range []struct {
 		key  string
 		want []string
 	}{
 		{"Uid:", []string{id, id, id, id}},
-		{"Gid:", []string{id, id, id, id}},
-		{"Groups:", []string{id}},
+		{"Gid:", []string{nobodys, nobodys, nobodys, nobodys}},
+		{"Groups:", []string{nobodys}},
 		{"CapEff:", []string{"0000000000000000"}},
 		{"CapPrm:", []string{"0000000000000000"}},
 		{"CapInh:", []string{"0000000000000000"}},
@@ -80,7 +83,134 @@ env    = { %s = "confess" }
 	}
 }
 
-func init() { parts["confess"] = confess }
+const nogroup = 65534
+
+// shadow is a group that root alone has.
+const shadow = 42
+
+// known has the user database know alice, with her own group and those given,
+// until the test ends: in the mount namespace of the suites.
+func known(t *testing.T, groups ...int) {
+	t.Helper()
+	passwd := fmt.Sprintf("root:x:0:0::/:/bin/sh\nalice:x:%d:%d::/:/bin/sh\n", alice.uid, alice.uid)
+	group := "root:x:0:\n"
+	for _, gid := range groups {
+		group += fmt.Sprintf("g%d:x:%d:alice\n", gid, gid)
+	}
+	for path, text := range map[string]string{"/etc/passwd": passwd, "/etc/group": group} {
+		file := t.TempDir() + "/file"
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Mount(file, path, "", syscall.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { syscall.Unmount(path, 0) })
+	}
+}
+
+// The group of an install's directory is whatever it was made in, or left with:
+// root hands it to the owner's builder only where the owner is known to have it.
+func TestRootGivesNoGroupOfItsOwn(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		known bool
+		mode  os.FileMode
+		group int // of the root
+		has   int // 0: refused
+	}{
+		{"unknown", false, 0o755, shadow, nogroup},
+		{"unknown, of root's group", false, 0o755, 0, nogroup},
+		{"known", true, 0o755, shadow, alice.uid},
+		{"known, a member", true, 0o755, maintainers, alice.uid},
+		{"unknown, managed", false, 0o2775, shadow, 0},
+		{"known, managed by others", true, 0o2775, shadow, 0},
+		{"known, managed by a group of theirs", true, 0o2775, maintainers, maintainers},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.known {
+				known(t, maintainers)
+			}
+			r := newRoot(t, alice)
+			r.fill()
+			r.write("etc/syscache.toml", fmt.Sprintf("[cache.c]\ninputs = [\"lib/**\"]\nbuild = [\"%s\"]\nenv = { %s = \"confess\" }\n", self, partEnv))
+			if c.mode&0o020 != 0 {
+				for _, dir := range []string{"lib", "etc", ""} { // what members share
+					r.must(os.Chown(r.path(dir), alice.uid, c.group))
+				}
+			}
+			r.must(os.Chown(r.dir, alice.uid, c.group))
+			r.must(syscall.Chmod(r.dir, uint32(c.mode)))
+			o := run(t, as(admin, r.syscache("refresh", "--json")...))
+			if c.has == 0 {
+				if o.code != 1 || !strings.Contains(o.stderr, fmt.Sprintf("group %d manages", c.group)) || !strings.Contains(o.stderr, "is no member") || !strings.Contains(o.stderr, "hint") {
+					t.Error(o)
+				}
+				return
+			}
+			r.succeeded(o)
+			for _, key := range []string{"Gid:", "Groups:"} {
+				if o := r.read(alice, goReader, "get", "c", key); !strings.HasPrefix(o.stdout, fmt.Sprintf("[\"%d\"", c.has)) || strings.Contains(o.stdout, fmt.Sprintf("\"%d\"", shadow)) {
+					t.Errorf("the builder had %s %v", key, o)
+				}
+			}
+		})
+	}
+}
+
+// What root's session has in its keyring, no builder of another's can read, nor
+// does it have capabilities that root's caller wanted kept.
+func TestBuilderHasNothingOfTheSessions(t *testing.T) {
+	r := newRoot(t, alice)
+	r.fill()
+	r.write("etc/syscache.toml", fmt.Sprintf("[cache.c]\ninputs = [\"lib/**\"]\nbuild = [\"%s\"]\nenv = { %s = \"confess\" }\n", self, partEnv))
+	caps := []string{"/usr/bin/setpriv", "--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"}
+	r.succeeded(run(t, asPart(admin, "hold-key", append(caps, r.syscache("refresh", "--json")...)...)))
+	if o := r.read(alice, goReader, "get", "c", "key"); o.stdout != "[]\n" {
+		t.Errorf("the builder reads root's key: %v", o)
+	}
+	for _, key := range []string{"CapEff:", "CapPrm:", "CapInh:", "CapAmb:"} {
+		if o := r.read(alice, goReader, "get", "c", key); o.stdout != "[\"0000000000000000\"]\n" {
+			t.Errorf("the builder had %s %v", key, o)
+		}
+	}
+	keep := append([]string{"/usr/bin/setpriv", "--securebits", "+no_setuid_fixup"}, r.syscache("refresh", "--force")...)
+	if o := run(t, as(admin, keep...)); o.code != 1 || !strings.Contains(o.stderr, "capabilities stay") {
+		t.Errorf("root becomes alice and keeps its capabilities: %v", o)
+	}
+}
+
+func init() { parts["confess"], parts["hold-key"] = confess, holdKey }
+
+// holdKey runs a command in a session whose keyring has a key in it.
+func holdKey(argv []string) error {
+	runtime.LockOSThread()
+	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil {
+		return err
+	}
+	if _, err := unix.AddKey("user", "syscache-test", []byte("hunter2"), unix.KEY_SPEC_SESSION_KEYRING); err != nil {
+		return err
+	}
+	if got := sessionKey(); len(got) != 1 || got[0] != "hunter2" {
+		return fmt.Errorf("the key that was added: %q", got)
+	}
+	os.Unsetenv(partEnv)
+	return syscall.Exec(argv[0], argv, os.Environ())
+}
+
+// sessionKey returns the key that holdKey holds, if it can be read from here.
+func sessionKey() []string {
+	id, err := unix.KeyctlSearch(unix.KEY_SPEC_SESSION_KEYRING, "user", "syscache-test", 0)
+	if err != nil {
+		return []string{}
+	}
+	b := make([]byte, 100)
+	n, err := unix.KeyctlBuffer(unix.KEYCTL_READ, id, b, 0)
+	if err != nil {
+		return []string{}
+	}
+	return []string{string(b[:n])}
+}
 
 // confess is a builder that tells, in rows, what it runs as.
 func confess(args []string) error {
@@ -101,7 +231,7 @@ func confess(args []string) error {
 	if err != nil {
 		return err
 	}
-	rows := map[string][]string{"fds": fds, "env": os.Environ(), "args": os.Args, "dir": {dir}}
+	rows := map[string][]string{"fds": fds, "env": os.Environ(), "args": os.Args, "dir": {dir}, "key": sessionKey()}
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return err

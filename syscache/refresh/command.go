@@ -62,7 +62,7 @@ func runCommand(ctx context.Context, d disk, c *Cache, in Inputs, list string, e
 	}
 	p, err := start(cmd)
 	if err != nil {
-		return &BuildError{c.Name, cannotRun(cmd.Path, c.Command[0], errors.Unwrap(err)), ""}
+		return &BuildError{c.Name, cannotRun(cmd.Path, c.Command[0], err), ""}
 	}
 	rows := make(chan error, 1)
 	go func() { rows <- readRows(p.stdout, emit) }()
@@ -80,6 +80,11 @@ func runCommand(ctx context.Context, d disk, c *Cache, in Inputs, list string, e
 // cannotRun says why a command could not be started. The kernel tells of a
 // script's interpreter as of the script.
 func cannotRun(path, name string, err error) error {
+	var run *fs.PathError
+	if !errors.As(err, &run) { // it did not come to that
+		return err
+	}
+	err = run.Err
 	hint := "install it, or correct build"
 	_, missing := os.Stat(path)
 	switch {
@@ -138,10 +143,13 @@ func start(cmd *exec.Cmd) (*process, error) {
 	started := make(chan error, 1)
 	go func() {
 		// The kernel ends the builder with the thread that started it, so
-		// that thread must last as long as the builder.
+		// that thread must last as long as the builder; and no longer, for it
+		// is stripped.
 		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
+		err := strip()
+		if err == nil {
+			err = cmd.Start()
+		}
 		started <- err
 		if err == nil {
 			p.exited <- cmd.Wait()

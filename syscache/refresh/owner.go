@@ -51,9 +51,15 @@ func reachOf(root string, st *unix.Stat_t) reach {
 }
 
 // BecomeOwner makes this process, if it is root, the owner of the install at
-// root, for good: uid, gid, and no other groups. A builder that belongs to
-// somebody else then never runs as root, and what is written is theirs.
-// Where the caller is not root, or root owns the install, it does nothing.
+// root, for good: their uid, the group that is their own by the user database,
+// and no other. A builder that belongs to somebody else then never runs as root,
+// and what is written is theirs. Where the caller is not root, or root owns the
+// install, it does nothing.
+//
+// The directory's own group counts only where it manages the install, and the
+// owner is known to be a member: a directory has the group of what it was made
+// in, as root's or shadow, or kept that of who made it. Where the owner is no
+// member, it is refused: ErrNotOwner.
 //
 // It is for main, before Load, before anything is opened with root's rights
 // and while nothing else runs that needs them: what changes is the process, all
@@ -68,7 +74,17 @@ func BecomeOwner(root string) error {
 	if unix.Geteuid() != 0 || st.Uid == 0 || unmapped(st.Uid) {
 		return nil
 	}
-	if err := become(st.Uid, st.Gid); err != nil {
+	groups := groupsOf(st.Uid)
+	gid := groups[0]
+	if uint32(st.Mode)&unix.S_IWGRP != 0 {
+		if gid = st.Gid; !slices.Contains(groups, gid) {
+			return &HintedError{
+				fmt.Errorf("%w: group %d manages %s, and uid %d, who owns it, is no member by the user database", ErrNotOwner, gid, root, st.Uid),
+				fmt.Sprintf("refresh as a member of group %d, or make uid %d one, or take the group's right to write: chmod g-w", gid, st.Uid),
+			}
+		}
+	}
+	if err := become(st.Uid, gid); err != nil {
 		return fmt.Errorf("become uid %d, who owns %s: %w", st.Uid, root, err)
 	}
 	if os.Geteuid() != int(st.Uid) || os.Getuid() != int(st.Uid) {
@@ -90,9 +106,9 @@ func (in *Install) checkSelf() error {
 	uid := unix.Geteuid()
 	stranger := uid != int(in.owner.uid) && in.internal
 	switch {
-	case stranger && unmapped(in.owner.uid):
+	case unmapped(in.owner.uid) && (stranger || uid == 0):
 		return fmt.Errorf("%w: %s belongs to a user that this user namespace does not map", ErrNotOwner, in.root)
-	case uid == 0 && in.owner.uid != 0 && !unmapped(in.owner.uid):
+	case uid == 0 && in.owner.uid != 0:
 		return fmt.Errorf("%w: %s belongs to uid %d, and root runs no other user's builders: call BecomeOwner first", ErrNotOwner, in.root, in.owner.uid)
 	case stranger && in.owner.shared && !memberOf(in.owner.gid):
 		return fmt.Errorf("%w: %s belongs to uid %d and group %d, and you are uid %d", ErrNotOwner, in.root, in.owner.uid, in.owner.gid, uid)
