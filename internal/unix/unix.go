@@ -3,6 +3,7 @@
 package unix
 
 import (
+	"errors"
 	"os"
 	"syscall"
 
@@ -73,9 +74,9 @@ func Fstatat(dirfd int, path string, st *Stat_t, flags int) error {
 
 func Geteuid() int { return unix.Geteuid() }
 
-// InUse says whether err is that somebody has open what is to be renamed or
-// removed. On Unix nobody is in the way by that.
-func InUse(error) bool { return false }
+// InUse says whether err is that somebody is in the way of what is to be renamed
+// or removed: on Unix, by still writing into the directory.
+func InUse(err error) bool { return errors.Is(err, ENOTEMPTY) || errors.Is(err, EEXIST) }
 
 func Lstat(path string, st *Stat_t) error { return unix.Lstat(path, st) }
 

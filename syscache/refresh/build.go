@@ -16,6 +16,7 @@ import (
 
 	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 )
 
 // A staging is a directory in which a generation grows. Nobody else looks
@@ -387,7 +388,10 @@ func (r *refresher) keep(staged, old *generation, before *published) (*generatio
 		staged.dir, staged.installed = r.dir+"/"+format.Generation(key.String()), true
 		old = staged
 	}
-	return old, removeAll(r.disk, scratch)
+	if err := removeAll(r.disk, scratch); err != nil && !unix.InUse(err) { // else the next refresh sweeps it
+		return nil, err
+	}
+	return old, nil
 }
 
 // buildFiles is the built-in builder: a row for each input, by its path.

@@ -182,8 +182,18 @@ func writeAll(w io.Writer, b []byte) error {
 	return err
 }
 
-// removeAll removes path and all below it, through d.
+// removeAll removes path and all below it, through d. What a killed refresh or
+// its builder left running may still write there: then it is tried again, and if
+// it goes on the error is one of unix.InUse.
 func removeAll(d disk, path string) error {
+	err := remove(d, path)
+	for i := 1; i < attempts && unix.InUse(err); i++ {
+		err = remove(d, path)
+	}
+	return err
+}
+
+func remove(d disk, path string) error {
 	fi, err := os.Lstat(path)
 	if err != nil {
 		return ignoreNotExist(err)
@@ -201,7 +211,7 @@ func removeAll(d disk, path string) error {
 			return ignoreNotExist(err)
 		}
 		for _, e := range entries {
-			if err := removeAll(d, path+"/"+e.Name()); err != nil {
+			if err := remove(d, path+"/"+e.Name()); err != nil {
 				return err
 			}
 		}

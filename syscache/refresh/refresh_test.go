@@ -604,6 +604,50 @@ func TestSweep(t *testing.T) {
 	noLitter(t, in)
 }
 
+// A writer is a disk on which something is still written, some times, into each
+// directory of a name that is to be removed.
+type writer struct {
+	disk
+	name  string
+	times int
+}
+
+func (w *writer) Remove(path string) error {
+	if filepath.Base(path) == w.name && w.times > 0 {
+		w.times--
+		if err := os.WriteFile(path+"/late", nil, 0o600); err != nil {
+			return err
+		}
+	}
+	return w.disk.Remove(path)
+}
+
+// TestStillWritten: what a killed refresh or a builder left running writes where
+// it is swept. It does not fail the refresh, and is gone in the end.
+func TestStillWritten(t *testing.T) {
+	for _, times := range []int{1, 1000} {
+		root := newRoot(t)
+		v := "1"
+		in := load(t, root, value(&v))
+		refreshed(t, in)
+		writeFile(t, in.cacheDir+"/c/g/.new-2/out/a", "", 0o600)
+		w := &writer{disk: in.disk, name: "out", times: times}
+		in.disk = w
+		refreshed(t, in) // sweeps
+		v = "2"
+		writeFile(t, root+"/share/MANIFEST", "version 2\n", 0o644)
+		if res := refreshed(t, in); res.Outcome != Built { // cleans up after its own builder
+			t.Errorf("%+v", res)
+		}
+		if tried := times - w.times; tried > 20 {
+			t.Errorf("tried %d times", tried)
+		}
+		w.times = 0
+		refreshed(t, in)
+		noLitter(t, in)
+	}
+}
+
 // TestHeld: a held lock is told of, and not waited for unasked.
 func TestHeld(t *testing.T) {
 	root := newRoot(t)
