@@ -1,6 +1,7 @@
 package refresh
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -16,7 +17,10 @@ func powerless() error {
 	}
 	for _, set := range have {
 		if set.Effective|set.Permitted != 0 {
-			return fmt.Errorf("capabilities stay (the secure bit no_setuid_fixup is set)")
+			return &HintedError{
+				errors.New("capabilities stay (the secure bit no_setuid_fixup is set)"),
+				"call syscache without that bit, or as the install's owner",
+			}
 		}
 	}
 	return nil
