@@ -34,7 +34,8 @@ import (
 // nor link; what has a path of more than 3,840 bytes; directories on another file system (on btrfs, in another
 // subvolume); and what not everybody who can enter Root can read, namely
 // others if its mode lets them enter, else its group if it lets that enter,
-// else its owner.
+// else its owner. It is asked of the mode alone: what an access control list
+// takes from some is not seen.
 //
 // # Racy times
 //
@@ -197,10 +198,11 @@ func (f *finding) leave(path, reason string) {
 type audience struct {
 	name     string
 	uid, gid uint32 // of the root
+	groupOut bool   // others may enter it, and its group may not
 }
 
 const (
-	others = "others"
+	others = "everyone"
 	group  = "the root's group"
 	owner  = "the root's owner"
 )
@@ -216,13 +218,14 @@ func audienceOf(root *unix.Stat_t) audience {
 	switch mode := uint32(root.Mode); {
 	case mode&maySearch != 0:
 		a.name = others
+		a.groupOut = mode>>3&maySearch == 0
 	case mode>>3&maySearch != 0:
 		a.name = group
 	}
 	return a
 }
 
-// may says whether all of the audience have the rights bits.
+// may says whether all of the audience have the rights bits, by the mode.
 func (a *audience) may(st *unix.Stat_t, bits uint32) bool {
 	mode := uint32(st.Mode)
 	switch {
@@ -232,6 +235,11 @@ func (a *audience) may(st *unix.Stat_t, bits uint32) bool {
 		return true
 	case a.name == owner && st.Uid == a.uid:
 		mode >>= 6
+	case a.groupOut && st.Gid == a.gid:
+	default:
+		// Some of them may be members of its group, for whom what others may
+		// does not count.
+		mode &= mode >> 3
 	}
 	return mode&bits == bits
 }

@@ -232,7 +232,7 @@ func TestTreeSort(t *testing.T) {
 }
 
 func TestScanLeavesOut(t *testing.T) {
-	root := plant(t, "file", "dir/", "secret", "closed/file", "unlisted/file", "unsearchable/file", "socket/")
+	root := plant(t, "file", "dir/", "secret", "closed/file", "unlisted/file", "unsearchable/file", "socket/", "no-group", "no-groups/file")
 	check(t, unixtest.Mkfifo(root+"/fifo", 0o644))
 	t.Chdir(root) // a socket's path has a limit
 	l, err := net.Listen("unix", "socket/s")
@@ -242,14 +242,18 @@ func TestScanLeavesOut(t *testing.T) {
 	check(t, os.Chmod("closed", 0o750))
 	check(t, os.Chmod("unlisted", 0o711))
 	check(t, os.Chmod("unsearchable", 0o744))
+	check(t, os.Chmod("no-group", 0o604))
+	check(t, os.Chmod("no-groups", 0o705))
 	want := []Left{
-		{"closed", "not readable by others"},
+		{"closed", "not readable by everyone"},
 		{"dir", "a directory; write dir/** for what is in it"},
 		{"fifo", "a FIFO"},
-		{"secret", "not readable by others"},
+		{"no-group", "not readable by everyone"},
+		{"no-groups", "not readable by everyone"},
+		{"secret", "not readable by everyone"},
 		{"socket/s", "a socket"},
-		{"unlisted", "not readable by others"},
-		{"unsearchable", "not readable by others"},
+		{"unlisted", "not readable by everyone"},
+		{"unsearchable", "not readable by everyone"},
 	}
 	done := make(chan *Tree, 1)
 	go func() { done <- scan(t, Scan{Root: root, Include: []string{"**", "dir"}}) }()
@@ -290,7 +294,8 @@ func TestScanAudience(t *testing.T) {
 	check(t, os.Chown(root+"/strange", 1001, 2000))
 	check(t, os.Chown(root, 1000, 2000))
 	for mode, want := range map[os.FileMode][]string{
-		0o755: {"o", "other group o"},
+		0o755: {"other group o"},      // members of 2000 cannot read "o"
+		0o705: {"o", "other group o"}, // they are kept out
 		0o750: {"g", "other group o"},
 		0o700: {"g", "n", "o", "other group", "other group o", "owner"},
 	} {
@@ -308,7 +313,7 @@ func TestScanAudience(t *testing.T) {
 	if tree := scan(t, Scan{Root: root, Include: []string{"**"}}); len(tree.Files) != 0 || len(tree.Left) != 1 || tree.Left[0].Path != "." {
 		t.Errorf("root 0711: %v, left %v", tree.Files, tree.Left)
 	}
-	if tree := scan(t, Scan{Root: root, Include: []string{"o"}}); len(tree.Files) != 1 {
+	if tree := scan(t, Scan{Root: root, Include: []string{"other group o"}}); len(tree.Files) != 1 {
 		t.Errorf("root 0711, by name: %v, left %v", tree.Files, tree.Left)
 	}
 }

@@ -220,7 +220,7 @@ func TestAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, derived, _ := i.run(reader, "list")
-	i.want(0, "post-install", 0, "", "warning: plugins: left out \"lib/app/plugins/private/plugin.toml\": not readable by others\nplugins: built: 51 plugins\n")
+	i.want(0, "post-install", 0, "", "warning: plugins: left out \"lib/app/plugins/private/plugin.toml\": not readable by everyone\nplugins: built: 51 plugins\n")
 	_, cached, _ := i.run(reader, "list")
 	if derived != cached || !strings.Contains(cached, "p49") || strings.Contains(cached, "private") {
 		t.Errorf("derived:\n%s\ncached:\n%s", derived, cached)

@@ -129,12 +129,12 @@ func (d *doctor) aboveOne(dir string, st unix.Stat_t) bool {
 func (d *doctor) lets(st *unix.Stat_t, bit uint32) bool {
 	mode := uint32(st.Mode)
 	switch {
-	case mode&bit != 0 || d.rootMode&0o011 == 0:
+	case d.rootMode&0o011 == 0:
 		return true
-	case d.rootMode&0o001 == 0:
-		return mode&(bit<<3) != 0 && st.Gid == d.owner.gid
+	case d.rootMode&0o001 == 0 && st.Gid == d.owner.gid:
+		return mode&(bit<<3) != 0
 	}
-	return false
+	return mode&(mode>>3)&bit != 0 // a member of its group has the group's rights, not the others'
 }
 
 // closed tells of each directory below from, down to dir, that keeps out whom
