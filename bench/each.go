@@ -25,6 +25,9 @@ for entry in open(os.environ["SYSCACHE_INPUTS"]).read().split("\0")[:-1]:
 `
 
 func oneInput(b *bench) (*trial, error) {
+	if missing := lacks(python, "python3"); missing != "" {
+		return &trial{missing: missing}, nil
+	}
 	root := b.path("each")
 	if err := plant(root, b.inputs); err != nil {
 		return nil, err
@@ -52,7 +55,6 @@ each    = true
 	}
 	return &trial{unit: seconds, ours: ours, peers: []peer{{
 		name: "all of them built", target: 1. / 200, run: timed(func() error { return refresh("--force") }),
-		missing: lacks(python, "python3"),
 	}}}, nil
 }
 
@@ -73,10 +75,9 @@ func edit(file string) error { return os.WriteFile(file, []byte(crand.Text()), 0
 // oneCache is of packages that each have a cache of what they installed, with a
 // file of theirs for a witness.
 func oneCache(b *bench) (*trial, error) {
-	const caches = 30
 	root := b.path("hook")
 	var config strings.Builder
-	for i := range caches {
+	for i := range b.caches {
 		dir := fmt.Sprintf("package%02d", i)
 		fmt.Fprintf(&config, "[cache.%s]\ninputs = [%q]\nwitness = [%q]\n", dir, dir+"/lib/**", dir+"/MANIFEST")
 		fmt.Fprint(&config, "build = [\"/bin/sh\", \"libexec/build\"]\n")
@@ -95,7 +96,7 @@ func oneCache(b *bench) (*trial, error) {
 	}
 	changed := func(args ...string) sample {
 		return func() (float64, error) {
-			dir := filepath.Join(root, "package07")
+			dir := filepath.Join(root, "package00")
 			if err := errors.Join(edit(filepath.Join(dir, "lib/edited")), edit(filepath.Join(dir, "MANIFEST"))); err != nil {
 				return 0, err
 			}
@@ -103,7 +104,7 @@ func oneCache(b *bench) (*trial, error) {
 		}
 	}
 	idle := timed(func() error { return hook() })
-	one := changed("package07")
+	one := changed("package00")
 	sum := func() (float64, error) {
 		v, err := idle()
 		w, err2 := one()

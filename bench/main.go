@@ -51,16 +51,21 @@ func choose(pattern string) ([]comparison, error) {
 
 // sizes says how much there is to do; small sizes keep the harness alive.
 type sizes struct {
-	rows      int // of a table
-	gets      int // dependent look-ups of a sample
-	mapping   int // bytes
-	files     int // of a tree, in a tenth as many directories
-	processes int // that hold a table, or wait
-	starts    int // processes of a sample
-	inputs    int // of which one changes
+	rows        int // of a table
+	gets        int // dependent look-ups of a sample
+	mapping     int // bytes
+	files       int // of a tree, in a tenth as many directories
+	processes   int // that hold a table, or wait
+	starts      int // processes of a sample
+	inputs      int // of which one changes
+	generations int // of a cache
+	caches      int // of a root
 }
 
-var full = sizes{rows: 1_000_000, gets: 500_000, mapping: 256 << 20, files: 100_000, processes: 50, starts: 20, inputs: 2500}
+var full = sizes{
+	rows: 1_000_000, gets: 500_000, mapping: 256 << 20, files: 100_000, processes: 50,
+	starts: 20, inputs: 2500, generations: 50, caches: 30,
+}
 
 // A bench is one run: its sizes, and what its comparisons share.
 type bench struct {

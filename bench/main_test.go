@@ -14,7 +14,7 @@ func TestBench(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	small := sizes{rows: 1000, gets: 100, mapping: 1 << 16, files: 100, processes: 2, starts: 1, inputs: 4}
+	small := sizes{rows: 1000, gets: 100, mapping: 1 << 16, files: 100, processes: 2, starts: 1, inputs: 4, generations: 2, caches: 2}
 	var out strings.Builder
 	if err := benchmark(all, 1, small, t.TempDir(), &out); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())

@@ -26,6 +26,8 @@ type trial struct {
 	ours  sample
 	peers []peer
 	limit *float64 // of ours itself; nil: none
+
+	missing string // without which ours cannot be measured
 }
 
 // A sample is one measurement.
@@ -62,6 +64,10 @@ func each(n int, f func() error) sample {
 // other, so that whatever else the machine does meets all of them; a ratio is of
 // one round.
 func (b *bench) measure(work string, t *trial) error {
+	if t.missing != "" {
+		b.row(work, "", "", "", "", "", skipped+t.missing)
+		return nil
+	}
 	sides := []sample{t.ours}
 	column := map[string]int{} // of a peer that is there
 	for _, p := range t.peers {
@@ -92,7 +98,7 @@ func (b *bench) measure(work string, t *trial) error {
 	for _, p := range t.peers {
 		i, there := column[p.name]
 		if !there {
-			b.row(work, p.name, t.unit.spread(ours), "", "", "", "skipped: no "+p.missing)
+			b.row(work, p.name, t.unit.spread(ours), "", "", "", skipped+p.missing)
 			continue
 		}
 		b.compared(work, p, t.unit, ours, values[0], values[i])
@@ -112,6 +118,8 @@ func (b *bench) compared(work string, p peer, u unit, ours spread, left, right [
 	}
 	b.row(work, p.name, u.spread(ours), u.spread(spreadOf(right)), ratioUnit.spread(ratio), target, met)
 }
+
+const skipped = "skipped: no "
 
 func verdict(met bool) string {
 	if met {

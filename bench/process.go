@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -44,13 +45,16 @@ func getProcess(b *bench) (*trial, error) {
 	key := rowKey(b.rows / 2)
 	return b.lookups(files, []lookup{
 		{starts: b.starts, command: []string{b.program("syscache"), "--root", s.root, "--cache-dir", s.cacheDir, "get", s.cache, key}},
-		{"sqlite3 command", 1.1, b.starts, []string{"sqlite3", "-readonly", files.sqlite(), "select value from rows where key = '" + key + "'"}, lacks("sqlite3", "sqlite3")},
+		{"sqlite3 command", 1.1, b.starts, []string{"sqlite3", "-readonly", files.sqlite(), "select value from rows where key = '" + key + "'"}, cmp.Or(lacks("sqlite3", "sqlite3"), lacksModule("sqlite3", "sqlite3 in python3"))},
 		{"python3, pickle of a dict", 1. / 300, 1, pythonScript(pickleGet, files.pickle(), key), lacks(python, "python3")},
 		{"cdb command", 0, b.starts, []string{"cdb", "-q", files.cdb(), key}, lacks("cdb", "tinycdb")},
 	})
 }
 
 func pythonProcess(b *bench) (*trial, error) {
+	if missing := lacks(python, "python3"); missing != "" {
+		return &trial{missing: missing}, nil
+	}
 	s, err := b.rowStore()
 	if err != nil {
 		return nil, err
@@ -64,7 +68,7 @@ func pythonProcess(b *bench) (*trial, error) {
 	n := max(b.starts/4, 1)
 	return b.lookups(files, []lookup{
 		{starts: n, command: pythonScript(clientGet, client, s.root, s.cacheDir, s.cache, key)},
-		{"its sqlite3", 0, n, pythonScript(sqliteGet, files.sqlite(), key), lacks(python, "python3")},
+		{"its sqlite3", 0, n, pythonScript(sqliteGet, files.sqlite(), key), lacksModule("sqlite3", "sqlite3 in python3")},
 		{"python3-lmdb", 0, n, pythonScript(lmdbGet, files.lmdb(), key), lacksModule("lmdb", "python3-lmdb")},
 		{"its pickle of a dict", 0, 1, pythonScript(pickleGet, files.pickle(), key), lacks(python, "python3")},
 		{"its json of a dict", 0, 1, pythonScript(jsonGet, files.json(), key), lacks(python, "python3")},
@@ -172,7 +176,7 @@ json.dump({k.decode(): v.decode() for k, v in rows}, open(sys.argv[1], "w"))`)
 }
 
 func (o *otherFormats) sqlite() string {
-	return o.python("rows.sqlite", lacks(python, "python3"), `import sqlite3
+	return o.python("rows.sqlite", lacksModule("sqlite3", "sqlite3 in python3"), `import sqlite3
 c = sqlite3.connect(sys.argv[1])
 c.execute("create table rows (key text primary key, value text) without rowid")
 c.executemany("insert into rows values (?, ?)", ((k.decode(), v.decode()) for k, v in rows))
