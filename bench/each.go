@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -89,7 +90,7 @@ func oneCache(b *bench) (*trial, error) {
 		return nil, err
 	}
 	hook := func(args ...string) error {
-		return command(b.program("syscache"), append([]string{"--root", root, "refresh", "--hook"}, args...)...)
+		return told(exec.Command(b.program("syscache"), append([]string{"--root", root, "refresh", "--hook"}, args...)...))
 	}
 	if err := hook(); err != nil {
 		return nil, err

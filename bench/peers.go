@@ -98,12 +98,18 @@ func lacksModule(module, name string) string {
 	return ""
 }
 
-// command runs a program whose output nobody wants.
+// command runs a program whose output nobody wants. What it complains of goes
+// where our own does: a pipe would be part of what is measured.
 func command(name string, args ...string) error {
-	return told(exec.Command(name, args...))
+	c := exec.Command(name, args...)
+	c.Stderr = os.Stderr
+	if err := c.Run(); err != nil {
+		return fmt.Errorf("%s: %w", strings.Join(c.Args, " "), err)
+	}
+	return nil
 }
 
-// told runs c; its error has what c said of it.
+// told runs c, which is no quiet one; its error has what c said of it.
 func told(c *exec.Cmd) error {
 	var complaint strings.Builder
 	c.Stderr = &complaint

@@ -88,7 +88,7 @@ func boltGet(file string, key []byte) error {
 // calls that reads once: of 100 rows or all, and among one generation or many.
 func systemCalls(all, many bool) func(b *bench) (*trial, error) {
 	return func(b *bench) (*trial, error) {
-		if command("strace", "-qq", "-o", os.DevNull, "true") != nil {
+		if exec.Command("strace", "-qq", "-o", os.DevNull, "true").Run() != nil {
 			return &trial{missing: "strace that may trace"}, nil
 		}
 		s, err := b.rowStore()
