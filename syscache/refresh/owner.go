@@ -106,9 +106,9 @@ func (in *Install) checkSelf() error {
 	uid := unix.Geteuid()
 	stranger := uid != int(in.owner.uid) && in.internal
 	switch {
-	case unmapped(in.owner.uid) && (stranger || uid == 0):
+	case unmapped(in.owner.uid) && (stranger || uid == 0 && !alone()):
 		return fmt.Errorf("%w: %s belongs to a user that this user namespace does not map", ErrNotOwner, in.root)
-	case uid == 0 && in.owner.uid != 0:
+	case uid == 0 && in.owner.uid != 0 && !unmapped(in.owner.uid):
 		return fmt.Errorf("%w: %s belongs to uid %d, and root runs no other user's builders: call BecomeOwner first", ErrNotOwner, in.root, in.owner.uid)
 	case stranger && in.owner.shared && !memberOf(in.owner.gid):
 		return fmt.Errorf("%w: %s belongs to uid %d and group %d, and you are uid %d", ErrNotOwner, in.root, in.owner.uid, in.owner.gid, uid)
@@ -176,17 +176,39 @@ func unmapped(uid uint32) bool {
 	if uid != overflowID {
 		return false
 	}
-	ranges, err := os.ReadFile("/proc/self/uid_map")
-	if err != nil {
-		return false // no /proc, or no user namespaces
-	}
-	for line := range strings.Lines(string(ranges)) {
-		var inside, outside, n uint64
-		if _, err := fmt.Sscan(line, &inside, &outside, &n); err == nil && inside <= overflowID && overflowID < inside+n {
+	for _, m := range uidMap() {
+		if m.inside <= overflowID && overflowID < m.inside+m.n {
 			return false
 		}
 	}
-	return true
+	return uidMap() != nil
+}
+
+// alone says whether this process's user namespace is one that an ordinary user
+// made for themselves: its root is they, and there is nobody else's to be had.
+func alone() bool {
+	m := uidMap()
+	return len(m) == 1 && m[0].n == 1 && m[0].outside != 0
+}
+
+// A uidRange is a line of a user namespace's map.
+type uidRange struct{ inside, outside, n uint64 }
+
+// uidMap returns the map of this process's user namespace, nil where there is no
+// /proc or there are no user namespaces.
+func uidMap() (ranges []uidRange) {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return nil
+	}
+	ranges = []uidRange{}
+	for line := range strings.Lines(string(text)) {
+		var m uidRange
+		if _, err := fmt.Sscan(line, &m.inside, &m.outside, &m.n); err == nil {
+			ranges = append(ranges, m)
+		}
+	}
+	return ranges
 }
 
 // A wrongType is that of something that is not a file or a directory as it
