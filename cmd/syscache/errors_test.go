@@ -237,7 +237,7 @@ var notByPersons = map[string][]string{
 		"%w: %s belongs to uid %d, and root runs no other user's builders", "it is not valid UTF-8; name the bytes by ? or *",
 	},
 	"it takes a race, or a file system, that other tests make: TestFaults, hashing's race tests, lock's, the suites": {
-		"output %q changed while it was copied", "write %s: %d bytes arrived", "read %s: %d rows of", "it was invalidated meanwhile", "another refresher, which no lock stopped",
+		"output %q changed while it was copied", "$SYSCACHE_OUT changed while it was opened", "write %s: %d bytes arrived", "read %s: %d rows of", "it was invalidated meanwhile", "another refresher, which no lock stopped",
 		"%s changed while it was read", "witness %s changed while it was read", "it changes while it is read", "settle: %w", "lock %s: held by %v: %w",
 		"another process keeps replacing the file", "the file became shorter while it was open", "unlock %s", "on another file system",
 		"become uid %d, who owns %s", "capget: %w", "capset: %w", "leave the session's keyring", "%s/%s was left behind by another maintainer", "refresh: interrupted before", "every reader will miss: the times",

@@ -143,16 +143,22 @@ func hint(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "" // whoever pressed Ctrl-C knows
-	case errors.As(err, &read):
+	case errors.As(err, &read) && read.Hint != "":
 		return read.Hint
 	case errors.As(err, &hinted):
 		return hinted.Hint
 	case errors.As(err, &config):
 		return config.Hint
 	case strings.HasPrefix(err.Error(), "write /dev/stdout"):
-		return ""
+		return "what standard output leads to did not take it all: make room there, or lead it elsewhere"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "make room on that file system and refresh again; until then readers miss"
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return "too many files are open at once: raise the limit (ulimit -n), or the system's, and try again"
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOMEM):
+		return "the system, or a limit (ulimit -u, -v), has no more processes or memory to give: try again when it has"
+	case errors.Is(err, syscall.EFBIG):
+		return "what is written is larger than a limit (ulimit -f) or the file system allows: raise that, or make it smaller"
 	case errors.As(err, &build):
 		return "mend the builder and refresh again; status tells what readers have until then"
 	case errors.As(err, &held):

@@ -57,11 +57,10 @@ func summary(res *refresh.Result) string {
 	if carried := res.Inputs - res.BuiltInputs; res.Outcome == refresh.Built && carried > 0 {
 		parts = append(parts, fmt.Sprintf("%s built and %s carried over", humanize.Comma(int64(res.BuiltInputs)), humanize.Comma(int64(carried))))
 	}
-	if res.Rows > 0 {
-		parts = append(parts, count(res.Rows, "row"))
-	}
-	if res.Files > 0 {
+	if res.Files > 0 || res.Bytes == 0 { // an empty table has a header
 		parts = append(parts, count(res.Files, "file"))
+	} else {
+		parts = append(parts, count(res.Rows, "row"))
 	}
 	took := max(res.Duration.Round(time.Millisecond), time.Millisecond)
 	return strings.Join(append(parts, humanize.IBytes(res.Bytes), took.String()), ", ")

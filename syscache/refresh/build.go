@@ -176,15 +176,39 @@ func (st *staging) buildFiles(ctx context.Context, in Inputs) error {
 		return err
 	}
 	st.progress.enter(Publishing)
-	out, err := os.OpenRoot(in.Out)
+	out, err := openOut(in.Out)
 	if err != nil {
-		return err
+		return &BuildError{st.c.Name, err, ""}
 	}
 	defer out.Close()
 	if err := st.copyDir(ctx, out, ".", format.Files); err != nil {
 		return &BuildError{st.c.Name, err, ""}
 	}
 	return nil
+}
+
+// openOut opens the directory that a builder was given to fill, or made in its
+// place: through a link it would be something of the builder's that others see.
+func openOut(dir string) (*os.Root, error) {
+	const hint = "write into the directory that $SYSCACHE_OUT names"
+	fi, err := os.Lstat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &HintedError{errors.New("it removed $SYSCACHE_OUT"), hint}
+	case err != nil:
+		return nil, err
+	case !fi.IsDir():
+		return nil, &HintedError{errors.New("it replaced $SYSCACHE_OUT by something that is no directory"), hint}
+	}
+	out, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	if same, err := out.Stat("."); err != nil || !os.SameFile(fi, same) {
+		out.Close()
+		return nil, errors.Join(errors.New("$SYSCACHE_OUT changed while it was opened"), err)
+	}
+	return out, nil
 }
 
 // copyDir copies the directory from of out to the path to of the generation.

@@ -85,9 +85,11 @@ func cannotRun(path, name string, err error) error {
 		return err
 	}
 	err = run.Err
-	hint := "install it, or correct build"
+	hint := `install it, or correct build: its first word is a path, below the root or absolute; neither PATH nor a shell is asked (for one: ["/bin/sh", "-c", "..."])`
 	_, missing := os.Stat(path)
 	switch {
+	case exhausted(err), errors.Is(err, syscall.EAGAIN):
+		return fmt.Errorf("cannot run %s: %w", name, err) // no mistake of whoever wrote it
 	case errors.Is(err, fs.ErrNotExist) && missing == nil:
 		hint = "its first line names an interpreter that does not exist: correct that, or install it"
 	case errors.Is(err, syscall.ENOEXEC):
@@ -96,6 +98,12 @@ func cannotRun(path, name string, err error) error {
 		hint = "let whoever refreshes execute it: chmod +x"
 	}
 	return &HintedError{fmt.Errorf("cannot run %s: %w", name, err), hint}
+}
+
+// exhausted says whether it is the system, or a limit, that has nothing left:
+// no mistake of whoever configured something.
+func exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
 // A process is a builder that runs, in a session of its own.

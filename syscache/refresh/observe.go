@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/bmatcuk/doublestar/v4"
 
@@ -94,11 +95,19 @@ func scanError(cache string, err error) error {
 		return wrapped
 	case errors.Is(err, hashing.ErrChanging):
 		return &HintedError{wrapped, busyHint}
+	case exhausted(err):
+		return wrapped
+	case errors.Is(err, syscall.EAGAIN):
+		return &HintedError{wrapped, "another process holds a lease on it (fcntl F_SETLEASE; /proc/locks names it), which the kernel has it give up within lease-break-time: refresh again"}
 	}
 	return &HintedError{wrapped, "correct inputs, exclude or recipe, or let whoever refreshes read it"}
 }
 
 const busyHint = "refresh when the install is quiet, or leave what changes all the time out of its inputs: exclude"
+
+// builtHint is for what changed while its builder ran. A link to an input, too,
+// moves a time of it.
+const builtHint = "if it is the builder that writes there, or links what is there (ln, cp -l) rather than copies it, mend that; else " + busyHint
 
 // warnLeft tells of inputs that were left out.
 func (r *refresher) warnLeft(left []hashing.Left) {

@@ -198,10 +198,11 @@ func (r *refresher) run(ctx context.Context) (Result, error) {
 		}
 	}
 	if errors.Is(err, errOvertaken) {
-		err = &HintedError{
-			fmt.Errorf("%s: %d attempts were %w", r.c.Name, attempts, err),
-			busyHint,
+		hint := busyHint
+		if hinted := (*HintedError)(nil); errors.As(err, &hinted) {
+			hint = hinted.Hint
 		}
+		err = &HintedError{fmt.Errorf("%s: %d attempts were %w", r.c.Name, attempts, err), hint}
 	}
 	if ctx.Err() == nil { // else it was not the cache that failed
 		r.recordFailure(err)
@@ -313,7 +314,7 @@ func (r *refresher) rebuild(ctx context.Context, s *snapshot, old *generation, b
 		return nil, nil, err
 	}
 	if changed := s.changed(after); changed != "" {
-		return nil, nil, overtaken("%s changed while the cache was built", changed)
+		return nil, nil, &HintedError{overtaken("%s changed while the cache was built", changed), builtHint}
 	}
 	after.hashed = max(after.hashed, s.hashed)
 	g, err := r.keep(staged, old, before)
