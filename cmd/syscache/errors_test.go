@@ -249,7 +249,7 @@ var notByPersons = map[string][]string{
 		"%d bytes after the header", "root %q is not absolute", "cache name %q", "header length %d", "unknown witness type", "witness flags",
 		"witness path %q", "stat section", "table ", "row beyond the end", "row lengths", "row checksum", "row padding", "row at %d", "checksum of index page",
 		"%s has %d bytes", "%d bytes at %d are beyond the end", "it is of the generation %s", "%w: %s/%s is of another generation", "%w: %s/%s does not have the key", "%w: %s names no root", "it does not have the key",
-		"%w: %s/%s is not the one that %s names", "%w: rows out of order in %s", "%w: rows are missing in %s", "origins ", "%w: %s is not what a refresh makes of its rows",
+		"%w: %s/%s is not the one that %s names", "%w: rows out of order in %s", "%w: another table than %s/%s tells of", "origins ", "%w: %s is not what a refresh makes of its rows",
 	},
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"iter"
 	"slices"
 	"strings"
@@ -122,8 +121,8 @@ func (b *base) carry() iter.Seq2[mergedRow, error] {
 			return
 		}
 		defer r.Close()
-		if r.Generation() != b.meta.Key {
-			fail(fmt.Errorf("another refresher, which no lock stopped, published %s", r.Generation()))
+		if r.Generation() != b.meta.Key || uint64(r.Len()) != b.meta.Rows {
+			fail(fmt.Errorf("%w: another table than %s/%s tells of", format.ErrCorrupt, b.dir, format.Meta))
 			return
 		}
 		f, err := unix.OpenFile(b.dir+"/"+format.Origins, readOnly, 0)
@@ -150,9 +149,6 @@ func (b *base) carry() iter.Seq2[mergedRow, error] {
 				return
 			}
 			last = row.Key
-		}
-		if _, err := origins.Next(); err != io.EOF {
-			fail(fmt.Errorf("%w: rows are missing in %s", format.ErrCorrupt, b.dir))
 		}
 	}
 }

@@ -94,10 +94,10 @@ func (st *staging) callEach(ctx context.Context, in Inputs, todo []int, emit fun
 	g, running := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, st.c.Jobs))
 	for _, input := range todo {
-		if running.Err() != nil {
-			break
-		}
 		g.Go(func() error {
+			if running.Err() != nil {
+				return ctx.Err()
+			}
 			add := func(r builtRow) error { return emit(r, input) }
 			stack, err := callBuilder(running, add, func(emit rowFunc) error { return st.c.BuildEach(running, in, all[input], emit) })
 			if err != nil {
@@ -106,10 +106,7 @@ func (st *staging) callEach(ctx context.Context, in Inputs, todo []int, emit fun
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	return ctx.Err()
+	return g.Wait()
 }
 
 // shared tells of two rows with one key by their inputs.

@@ -205,6 +205,9 @@ func (in *Install) Verify(ctx context.Context, cache string) error {
 	}
 	if err == nil && g.meta.Kind == format.KindTable {
 		err = checkTable(r, dir+"/"+format.Table)
+		if err == nil && g.meta.Rows != uint64(r.Len()) {
+			err = fmt.Errorf("%w: another table than %s/%s tells of", format.ErrCorrupt, dir, format.Meta)
+		}
 	}
 	switch {
 	case err == nil:
