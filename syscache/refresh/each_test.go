@@ -15,8 +15,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/zeebo/blake3"
 
 	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/format"
@@ -519,4 +521,190 @@ func TestEachFails(t *testing.T) {
 			noLitter(t, in)
 		})
 	}
+}
+
+// eachScript builds a row for each input that it is given: its path and digest.
+// It notes what it is given in a file of its own in $LOG.
+const eachScript = `
+[ -z "${SYSCACHE_KEY+set}" ] || exit 9
+[ -d "$SYSCACHE_OUT" ] || exit 8
+note=$LOG/$$
+printf '%s\n' "$SYSCACHE_OUT" >"$note"
+tr '\0' '\n' <"$SYSCACHE_INPUTS" >"$note.inputs"
+while read -r digest path; do
+	printf '{"from_base64":"%s","key_base64":"%s","value":"%s"}\n' "$(printf %s "$path" | base64 -w 0)" "$(printf %s "$path" | base64 -w 0)" "$digest"
+done <"$note.inputs"
+`
+
+// batches returns what each process of eachScript was given, and empties log.
+func batches(t *testing.T, log string) (all []string) {
+	t.Helper()
+	entries, err := os.ReadDir(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outs := map[string]bool{}
+	for _, e := range entries {
+		text := readText(t, log+"/"+e.Name())
+		os.Remove(log + "/" + e.Name())
+		if !strings.HasSuffix(e.Name(), ".inputs") {
+			outs[text] = true
+			continue
+		}
+		var paths []string
+		for line := range strings.Lines(text) {
+			paths = append(paths, strings.TrimSpace(line[66:]))
+		}
+		all = append(all, strings.Join(paths, " "))
+	}
+	if len(outs) != len(all) {
+		t.Errorf("%d processes wrote to %d directories", len(all), len(outs))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// TestEachCommand: inputs are dealt out to as many processes as there may be, of
+// which each gets what is new or changed only.
+func TestEachCommand(t *testing.T) {
+	root, log := newRoot(t), t.TempDir()
+	c := script(t, root, eachScript)
+	c.Each, c.Jobs, c.Env = true, 2, map[string]string{"PATH": "/usr/bin:/bin", "LOG": log}
+	for _, name := range []string{"a", "b", "c\xff"} {
+		writeFile(t, root+"/share/"+name, name, 0o644)
+	}
+	in := load(t, root, c)
+	for _, tc := range []struct {
+		what        string
+		change      func() error
+		force       bool
+		want        []string
+		rows, built int
+	}{
+		{"at first", nil, false, []string{"share/MANIFEST share/b", "share/a share/c\xff"}, 4, 4},
+		{"nothing", nil, false, nil, 4, 0},
+		{"one changed", func() error { return os.WriteFile(root+"/share/b", []byte("B"), 0o644) }, false, []string{"share/b"}, 4, 1},
+		{"one removed", func() error { return os.Remove(root + "/share/a") }, false, nil, 3, 0},
+		{"one new, one of another mode", func() error {
+			return errors.Join(os.WriteFile(root+"/share/d", nil, 0o644), os.Chmod(root+"/share/b", 0o600), os.Chmod(root+"/share/b", 0o755))
+		}, false, []string{"share/b", "share/d"}, 4, 2},
+		{"by force", nil, true, []string{"share/MANIFEST share/c\xff", "share/b share/d"}, 4, 4},
+		{"another recipe", func() error {
+			return os.WriteFile(root+"/libexec/build", []byte("#!/bin/sh\n"+eachScript+"# new\n"), 0o755)
+		}, false, []string{"share/MANIFEST share/c\xff", "share/b share/d"}, 4, 4},
+	} {
+		if tc.change != nil {
+			if err := tc.change(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		res, err := in.Refresh(t.Context(), "c", &Options{Force: tc.force})
+		if err == nil {
+			err = in.Verify(t.Context(), "c")
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", tc.what, err)
+		}
+		if got := batches(t, log); !slices.Equal(got, tc.want) || res.BuiltInputs != tc.built || res.Rows != tc.rows {
+			t.Errorf("%s: processes for %q, want %q; %+v", tc.what, got, tc.want, res)
+		}
+	}
+	if got := get(t, in, "share/b"); got != `"`+hashing.Digest(blake3.Sum256([]byte("B"))).String()+`"` {
+		t.Errorf("a reader has %s", got)
+	}
+}
+
+// TestEachCommandList: a list of inputs that grows is no other recipe, unless it
+// is said to be.
+func TestEachCommandList(t *testing.T) {
+	for _, named := range []bool{false, true} {
+		root, log := newRoot(t), t.TempDir()
+		c := script(t, root, eachScript)
+		c.Each, c.Env = true, map[string]string{"PATH": "/usr/bin:/bin", "LOG": log}
+		c.Inputs, c.InputsFrom = []string{}, "LIST"
+		if named {
+			c.Recipe = append(c.Recipe, "L*")
+		}
+		writeFile(t, root+"/share/a", "", 0o644)
+		writeFile(t, root+"/LIST", "share/MANIFEST\n", 0o644)
+		in := load(t, root, c)
+		refreshed(t, in)
+		batches(t, log)
+		writeFile(t, root+"/LIST", "share/MANIFEST\nshare/a\n", 0o644)
+		refreshed(t, in)
+		want := "share/a"
+		if named {
+			want = "share/MANIFEST share/a"
+		}
+		if got := batches(t, log); !slices.Equal(got, []string{want}) {
+			t.Errorf("named in the recipe %v: built %q, want %q", named, got, want)
+		}
+	}
+}
+
+// TestEachCommandFails: the first process that fails ends the others, and is the
+// one that is told of.
+func TestEachCommandFails(t *testing.T) {
+	for name, tc := range map[string]struct{ script, want, stderr string }{
+		"exit code":     {"echo it broke >&2; exit 3", "build c: it failed: exit status 3", "it broke"},
+		"no tag":        {`echo '{"key":"k","value":1}'; sleep 1000`, `build c: line 1 of its output: no "from"`, ""},
+		"another batch": {`echo '{"from":"share/a","key":"k","value":1}'; sleep 1000`, `build c: line 1 of its output: "share/a" is none of the inputs that it was given`, ""},
+		"no input":      {`echo '{"from":"share/x","key":"k","value":1}'`, `build c: line 1 of its output: "share/x" is none of the inputs that it was given`, ""},
+		"bad line":      {`echo x`, `build c: line 1 of its output: not a JSON object: "x"`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := newRoot(t)
+			writeFile(t, root+"/share/a", "", 0o644)
+			c := script(t, root, `grep -q MANIFEST "$SYSCACHE_INPUTS" || exec sleep 1000`+"\n"+tc.script)
+			c.Each, c.Jobs, c.Env = true, 2, map[string]string{"PATH": "/usr/bin:/bin"}
+			in := load(t, root, c)
+			_, err := in.Refresh(t.Context(), "c", nil)
+			var b *BuildError
+			if !errors.As(err, &b) || err.Error() != tc.want || b.Stderr != tc.stderr {
+				t.Errorf("%v, want %s; stderr %q", err, tc.want, b.Stderr)
+			}
+			noLitter(t, in)
+		})
+	}
+	root := newRoot(t)
+	in := load(t, root, script(t, root, `echo '{"from":"share/MANIFEST","key":"k","value":1}'`))
+	if _, err := in.Refresh(t.Context(), "c", nil); err == nil || err.Error() != `build c: line 1 of its output: "from" without each` {
+		t.Errorf("a row that is tagged in vain: %v", err)
+	}
+}
+
+// TestEachDeclared: what a program cannot ask for.
+func TestEachDeclared(t *testing.T) {
+	each := func(context.Context, Inputs, hashing.Input, func(k, v []byte) error) error { return nil }
+	whole := func(context.Context, Inputs, func(k, v []byte) error) error { return nil }
+	for want, c := range map[string]Cache{
+		"it has two functions to build it":                          {Build: whole, BuildEach: each},
+		"it has both a command and a function to build it":          {Command: []string{"x"}, BuildEach: each},
+		"each is for tables":                                        {Files: true, BuildEach: each},
+		"each is for a command, and for functions BuildEach":        {Each: true, Build: whole},
+		"jobs 65: at most 64, where each input is built for itself": {Jobs: 65, BuildEach: each},
+		"jobs 2: at most 64, where each input is built for itself":  {Jobs: 2, Build: whole},
+		"jobs -1: at most 64, where each input is built for itself": {Jobs: -1, BuildEach: each},
+	} {
+		c.Name, c.Inputs = "c", []string{"share/**"}
+		if _, err := Load(newRoot(t), &LoadOptions{Caches: []Cache{c}}); err == nil || err.Error() != "cache c: "+want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+// TestEachAtOnce: as many run at once as Jobs says: each waits for the other.
+func TestEachAtOnce(t *testing.T) {
+	root, log := newRoot(t), t.TempDir()
+	writeFile(t, root+"/share/a", "", 0o644)
+	c := script(t, root, `: >"$LOG/$$"; until [ "$(ls "$LOG" | wc -l)" -eq 2 ]; do sleep 0.01; done`)
+	c.Each, c.Jobs, c.Timeout, c.Env = true, 2, time.Minute, map[string]string{"PATH": "/usr/bin:/bin", "LOG": log}
+	refreshed(t, load(t, root, c))
+	var both sync.WaitGroup
+	both.Add(2)
+	refreshed(t, load(t, root, Cache{Witness: []string{}, Jobs: 2, BuildEach: func(context.Context, Inputs, hashing.Input, func(k, v []byte) error) error {
+		both.Done()
+		both.Wait()
+		return nil
+	}}))
 }
