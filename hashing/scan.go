@@ -26,7 +26,7 @@ import (
 // A scan looks only where a pattern can match: below its literal prefix, and
 // component by component until its first **. A pattern without wild-cards
 // needs no directory to be read. A prefix that goes through a symbolic link is
-// an error, since nothing would ever match; name the real path.
+// a *ThroughLinkError, since nothing would ever match; name the real path.
 //
 // # What is left out
 //

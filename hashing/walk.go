@@ -232,7 +232,7 @@ func (w *walk) take(l *level, name string, typ byte, s *step) (bool, error) {
 		return len(s.below) > 0 && !prunes(w.exclude, s.path), nil
 	}
 	if typ == typeLink && s.through != "" {
-		return false, fmt.Errorf("pattern %q goes through the symlink %s; name the real path", s.through, format.Show(s.path))
+		return false, &ThroughLinkError{s.through, s.path}
 	}
 	if !s.file || excludes(w.exclude, s.path) {
 		return false, nil
@@ -246,6 +246,17 @@ func (w *walk) take(l *level, name string, typ byte, s *step) (bool, error) {
 		j.dir.release()
 		return false, w.ctx.Err()
 	}
+}
+
+// A ThroughLinkError is that of a pattern that nothing would ever match.
+type ThroughLinkError struct {
+	Pattern string
+	Link    string // a symbolic link, relative to the root
+}
+
+// Error returns one line.
+func (e *ThroughLinkError) Error() string {
+	return fmt.Sprintf("pattern %q goes through the symlink %s; name the real path", e.Pattern, format.Show(e.Link))
 }
 
 // enter visits a directory in l, unless it is to be left out.

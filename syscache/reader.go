@@ -11,6 +11,7 @@ import (
 
 	"github.com/syscache/syscache/internal/format"
 	"github.com/syscache/syscache/internal/unix"
+	"github.com/syscache/syscache/internal/witness"
 )
 
 // A Reader reads one generation, which stays whole and unchanged for as long
@@ -140,6 +141,12 @@ func (r *Reader) explain(op string, err error) error {
 				detail += ": in " + r.dataPath
 			}
 			e := &Error{Op: op, Root: r.root, Cache: r.cache, Detail: detail, Err: s, Hint: r.hint(s)}
+			switch {
+			case s == ErrStale && errors.Is(err, unix.EACCES):
+				e.Hint = "what is named, and every directory above it, must be open to all users of the install: look at their modes"
+			case errors.Is(err, witness.ErrUncertain):
+				e.Hint = "look at the clock, touch what is named (in an image, have a file of the install as the witness); then " + e.Hint
+			}
 			return e
 		}
 	}
@@ -162,7 +169,7 @@ func (r *Reader) hint(sentinel error) string {
 	case ErrCorrupt:
 		return "who may write the install can run: " + refresh + "--force " + r.cache
 	case ErrUntrusted:
-		return "make it belong to the owner of " + r.root + " and writable by nobody else, or remove " + filepath.Dir(r.pointerPath) + " and refresh"
+		return "make it belong to the owner of " + r.root + " and writable by nobody else, or remove " + filepath.Dir(r.pointerPath) + " and refresh as that owner, or as root"
 	case ErrTooNew:
 		return "upgrade this program, or refresh with the version that it has"
 	case unix.EACCES:

@@ -241,7 +241,7 @@ var notByPersons = map[string][]string{
 		"%s changed while it was read", "witness %s changed while it was read", "it changes while it is read", "settle: %w", "lock %s: held by %v: %w",
 		"another process keeps replacing the file", "the file became shorter while it was open", "unlock %s", "on another file system",
 		"become uid %d, who owns %s", "capget: %w", "capset: %w", "leave the session's keyring", "%s/%s was left behind by another maintainer", "refresh: interrupted before", "every reader will miss: the times",
-		"has times that certify nothing", "%s is not a regular file of a sensible size", "the table would be larger than",
+		"has times that certified nothing", "%s is not a regular file of a sensible size", "the table would be larger than",
 		"row %d: the value is", "%s belongs to somebody unknown", "no verb given", "nowhere", "line %d of its output is longer",
 	},
 	"it is about bytes that were damaged: TestDamage, TestCorrupt and the fuzz targets make each; a person is told corrupt, in which file, and to refresh --force": {

@@ -1,6 +1,7 @@
 package witness
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/syscache/syscache/internal/format"
@@ -64,10 +65,15 @@ func checkDir(root string, d *format.StatDir) error {
 	return nil
 }
 
+// ErrUncertain is why an input without an identity contradicts: when it was read,
+// a clock was wrong, or the file system has no times that mean anything. A refresh
+// alone may find it so again.
+var ErrUncertain = errors.New("has times that certified nothing when it was refreshed: 0, in the future, or an image's")
+
 func compare(st *unix.Stat_t, want format.Identity) error {
 	switch {
 	case want == format.Identity{}:
-		return fmt.Errorf("has times that certify nothing")
+		return ErrUncertain
 	case format.IdentityOf(st) != want:
 		return fmt.Errorf("changed since the last refresh")
 	}

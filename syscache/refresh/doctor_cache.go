@@ -67,7 +67,11 @@ func (d *doctor) state(c *Cache) {
 // shut tells of what of the published generation not all can read.
 func (d *doctor) shut(c *Cache) {
 	p, found := d.published(c.Name)
-	if p == nil || d.owner.reach == theOwner {
+	if p == nil {
+		return
+	}
+	d.believers(found)
+	if d.owner.reach == theOwner {
 		return
 	}
 	files := []string{found}
@@ -91,6 +95,17 @@ func (d *doctor) shut(c *Cache) {
 			d.find(Problem, "state", path, "refresh --force "+c.Name, "not everyone can read %s (mode %04o): the others miss", format.Show(path), uint32(st.Mode)&0o7777)
 		}
 	}
+}
+
+// believers tells of a cache elsewhere that a stranger to the install keeps for
+// themselves.
+func (d *doctor) believers(pointer string) {
+	var st unix.Stat_t
+	if err := unix.Lstat(pointer, &st); err != nil || d.internal || st.Uid == 0 || st.Uid == d.owner.uid {
+		return
+	}
+	d.find(Note, "state", pointer, "for all to believe it, refresh as root or as the owner of the install; or let programs name that uid: TrustUIDs",
+		"uid %d refreshed it, who neither is root nor owns the install: nobody else believes it", st.Uid)
 }
 
 func orRefresh(hint string) string {

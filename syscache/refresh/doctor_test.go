@@ -143,6 +143,9 @@ func TestDoctor(t *testing.T) {
 		"an input whose times certify nothing": {repoint("b", func(p *format.Pointer) {
 			p.Stats = format.EncodeStats([]format.StatDir{{Path: "lib", Files: []format.StatFile{{Name: "a"}}}})
 		}), Problem, "times", "lib/a certified nothing"},
+		"what readers are told of that": {repoint("b", func(p *format.Pointer) {
+			p.Stats = format.EncodeStats([]format.StatDir{{Path: "lib", Files: []format.StatFile{{Name: "a"}}}})
+		}), Note, "state", "or an image's (look at the clock, touch what is named"},
 		"a directory whose times certify nothing": {repoint("b", func(p *format.Pointer) {
 			p.Stats = format.EncodeStats([]format.StatDir{{Path: "lib", Check: true}})
 		}), Problem, "times", "lib certified nothing"},
@@ -205,7 +208,7 @@ func TestDoctor(t *testing.T) {
 			}
 			found := loadFile(t, root).Doctor(t.Context())
 			if !slices.ContainsFunc(found, func(f Finding) bool {
-				return f.Level == tc.level && f.Check == tc.check && strings.Contains(f.Message, tc.want)
+				return f.Level == tc.level && f.Check == tc.check && strings.Contains(f.Message+" ("+f.Hint, tc.want)
 			}) {
 				t.Errorf("no %s of %s: %s\n%s", tc.level, tc.check, tc.want, show(found))
 			}

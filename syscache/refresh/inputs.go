@@ -124,6 +124,14 @@ func (r *refresher) scanInputs(ctx context.Context, l *fileList, known *hashing.
 		include = l.patterns()
 	}
 	t, err := r.scan(ctx, include, r.c.Exclude, known)
+	var through *hashing.ThroughLinkError
+	if l != nil && errors.As(err, &through) {
+		for p, line := range l.lines {
+			if literal(p) == through.Pattern {
+				err = r.listMistake(l, line, fmt.Sprintf("%s goes through the symbolic link %s", format.Show(p), format.Show(through.Link)), "have the list name it by its real path, or not at all")
+			}
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

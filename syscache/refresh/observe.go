@@ -52,6 +52,10 @@ func (r *refresher) observe(ctx context.Context) (*snapshot, error) {
 		if err != nil {
 			return nil, err
 		}
+		if recorded.Type == format.WitnessSymlink && strings.HasSuffix(w, "/") {
+			return nil, r.c.mistaken("witness", fmt.Sprintf("witness %s is a symbolic link, which shows a change of where it leads, not of what is there", w),
+				"name the directory by its real path; or the link, without the slash")
+		}
 		s.witnesses = append(s.witnesses, recorded)
 	}
 	known := r.inventory()

@@ -22,7 +22,12 @@ func (r *refresher) prepare() error {
 	err := r.checkKept(dirs)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := r.makeDirs(dirs); err != nil {
-			return fmt.Errorf("refresh %s: %w", r.c.Name, err)
+			err = fmt.Errorf("refresh %s: %w", r.c.Name, err)
+			if errors.Is(err, fs.ErrPermission) && !r.internal {
+				uid := unix.Geteuid()
+				err = &HintedError{err, fmt.Sprintf("make it for uid %d, as whom this refreshes: install -d -o %[1]d %s", uid, format.ShellQuote(r.cacheDir))}
+			}
+			return err
 		}
 		err = r.checkKept(dirs)
 	}

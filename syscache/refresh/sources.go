@@ -171,8 +171,11 @@ const maxConfig = 4 << 20
 
 // trustHint says what to do about something that is not the install's own.
 func trustHint(root string, err error) string {
-	if errors.As(err, new(wrongType)) {
+	switch {
+	case errors.As(err, new(wrongType)):
 		return "put a real one there: neither links nor anything else are followed"
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("you, uid %d, may not look at it: who may write the install can", unix.Geteuid())
 	}
 	return "let it belong to root or the owner of " + root + ", and nobody else write it: chmod go-w"
 }

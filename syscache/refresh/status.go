@@ -23,7 +23,7 @@ type Status struct {
 	Bytes      uint64       // of all outputs
 	Published  time.Time    // when the pointer was written; zero if there is none
 	Witness    string       // what certifies it, in words
-	Declared   bool         // by the configuration, be it with a mistake, or, where we may know, by a program
+	Declared   bool         // by the configuration, be it with a mistake; by a program; or nobody here can say
 	Failure    *Failure     // of the last refresh; nil also where we may not read it
 }
 
@@ -33,7 +33,7 @@ type Status struct {
 func (in *Install) Status(cache string) Status {
 	s := Status{Cache: cache}
 	_, err := in.cache(cache)
-	s.Declared = !errors.Is(err, ErrUndeclared)
+	s.Declared = !errors.Is(err, ErrUndeclared) || in.unread()
 	r, err := syscache.Open(in.root, cache, in.readOptions(false))
 	s.Err = err
 	if err != nil {
@@ -77,6 +77,12 @@ func (in *Install) measure(s *Status) {
 			}
 		}
 	}
+}
+
+// unread says whether there is a file of the configuration of which nothing is
+// known, not even which caches it declares.
+func (in *Install) unread() bool {
+	return slices.ContainsFunc(in.sources, func(s Source) bool { return len(s.Mistakes) > 0 && len(s.caches) == 0 })
 }
 
 // Statuses returns the status of every cache that is declared or there.
