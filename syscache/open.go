@@ -16,8 +16,8 @@ import (
 type ReadOptions struct {
 	// CacheDirs are consulted in this order instead of the root's own: the
 	// first that has the cache decides, the others only supply generations.
-	// Nil: $SYSCACHE_CACHE_DIR if it is set and the process is not set-uid,
-	// then <root>/var/cache/syscache and <root>/usr/lib/syscache.
+	// Nil: $SYSCACHE_CACHE_DIR if it is an absolute path and the process is
+	// not set-uid, then <root>/var/cache/syscache and <root>/usr/lib/syscache.
 	CacheDirs []string
 
 	// AllowStale accepts data that the witnesses contradict or that was

@@ -638,6 +638,8 @@ class Reader:
                 self._seen = seen, name == b"stale", pointer
                 return
             passed.append((home, _sight(st, before) if st else ABSENT_SIGHT))
+        if not os.path.exists(self._root):
+            raise Missing(f"the root {_show(self._root)} does not exist", "name the directory of an install")
         raise Missing("no pointer in " + " or ".join(_show(place) for place, _ in self._places))
 
     def _decode_pointer(self, file: _File, inside: bool) -> tuple[list, list]:

@@ -761,6 +761,8 @@ class Pointers(Case):
         shutil.rmtree(self.root.cache_dir)
         self.root.cache_dir.write_bytes(b"a file where a directory should be")
         self.refuses(syscache.Missing)
+        shutil.rmtree(self.root.path)
+        self.refuses(syscache.Missing, f"the root '{self.root.path}' does not exist")
 
     def test_stale(self):
         self.root.table([(b"a", b"1")])
