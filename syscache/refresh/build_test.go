@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -381,6 +382,10 @@ func TestStartedSideBySide(t *testing.T) {
 // TestKilledIsOurs: what a builder has left of its group ends with it, and
 // another group that has its number by then does not.
 func TestKilledIsOurs(t *testing.T) {
+	// Else a builder may be given the thread that starts the other, which then
+	// ends with it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	other := &exec.Cmd{Path: "/bin/sleep", Args: []string{"sleep", "1000"}, SysProcAttr: ownSession()}
 	if err := other.Start(); err != nil {
 		t.Fatal(err)

@@ -151,6 +151,9 @@ func (d *doctor) closed(check, from, dir, loses string) {
 				who = fmt.Sprintf("all of group %d", d.owner.gid)
 				hint = fmt.Sprintf("chgrp %d %s && chmod g+x %[2]s", d.owner.gid, format.ShellQuote(path))
 			}
+			if !d.internal {
+				hint += "; or keep the caches where they can: --cache-dir"
+			}
 			d.find(Problem, check, path, hint, "not %s can enter %s (mode %04o): the others %s", who, format.Show(path), uint32(st.Mode)&0o7777, loses)
 		}
 	}
