@@ -110,4 +110,12 @@ func (s *source) guarded(f func() error) (err error) {
 	return f()
 }
 
-var errCut = corrupt("the file became shorter while it was open")
+// errCut is not made by corrupt: at the start of every program that imports us
+// fmt would cost more than all else of ours.
+var errCut error = cutError{}
+
+type cutError struct{}
+
+func (cutError) Error() string { return "corrupt: the file became shorter while it was open" }
+
+func (cutError) Unwrap() error { return ErrCorrupt }
