@@ -67,18 +67,18 @@ type sighting struct {
 	passed []sight   // the cache's directory in the cache_dirs before the one that decided
 	place  int       // of the cache_dir that decided
 	file   sight     // the pointer
-	marked path      // of the pointer current that was not there, if file is stale
+	marked unix.Path // of the pointer current that was not there, if file is stale
 
 	bytes     []byte // of the pointer
 	pointer   *format.Pointer
-	witnesses []path // of its witnesses, as many
+	witnesses []unix.Path // of its witnesses, as many
 }
 
 func (s *sighting) decoded(root string, b []byte, p *format.Pointer) {
 	s.bytes, s.pointer = b, p
-	s.witnesses = make([]path, len(p.Witnesses))
+	s.witnesses = make([]unix.Path, len(p.Witnesses))
 	for i := range p.Witnesses {
-		s.witnesses[i] = newPath(format.Join(root, p.Witnesses[i].Path))
+		s.witnesses[i] = unix.NewPath(format.Join(root, p.Witnesses[i].Path))
 	}
 }
 
@@ -91,7 +91,7 @@ func (s *sighting) unmoved() bool {
 	}
 	if s.marked != nil {
 		var st unix.Stat_t
-		if s.marked.lstat(&st) != unix.ENOENT {
+		if s.marked.Lstat(&st) != unix.ENOENT {
 			return false
 		}
 	}
@@ -124,13 +124,13 @@ func (s *sighting) contradiction(root string) error {
 }
 
 // holds says whether one lstat shows that w holds. False may be wrong.
-func holds(path path, w *format.Witness) bool {
+func holds(path unix.Path, w *format.Witness) bool {
 	none := w.Identity == [format.IdentitySize]byte{}
 	if none || w.Type == format.WitnessDir {
 		return false
 	}
 	var st unix.Stat_t
-	if path.lstat(&st) != 0 {
+	if path.Lstat(&st) != 0 {
 		return false
 	}
 	want := uint32(unix.S_IFREG)
@@ -142,7 +142,7 @@ func holds(path path, w *format.Witness) bool {
 
 // A sight is what an lstat said of a path.
 type sight struct {
-	path  path
+	path  unix.Path
 	dev   uint64
 	id    format.Identity // zero: there was nothing
 	young bool            // a file made after it may look the same
@@ -161,7 +161,7 @@ func (s *sight) saw(st *unix.Stat_t, at time.Time) {
 // unmoved says whether there is the same now. False may be wrong.
 func (s *sight) unmoved() bool {
 	var st unix.Stat_t
-	err := s.path.lstat(&st)
+	err := s.path.Lstat(&st)
 	if err == unix.ENOENT || err == unix.ENOTDIR {
 		return s.id == format.Identity{}
 	}

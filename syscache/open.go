@@ -152,7 +152,7 @@ func (r *Reader) trustIn(cacheDir string) *trust {
 
 // checkDir checks a cache's directory.
 func (r *Reader) checkDir(s *sighting, t *trust, dir string) (sight, error) {
-	home := sight{path: newPath(dir)}
+	home := sight{path: unix.NewPath(dir)}
 	var st unix.Stat_t
 	if err := lstat(dir, &st); err != nil {
 		return home, err
@@ -182,7 +182,7 @@ func (r *Reader) readStale(s *sighting, t *trust, dir string) ([]byte, error) {
 	b, err := r.readFile(s, t, path)
 	if err == nil {
 		r.stale, r.pointerPath = marked, path
-		s.marked = newPath(dir + "/" + format.Current)
+		s.marked = unix.NewPath(dir + "/" + format.Current)
 	}
 	return b, err
 }
@@ -337,7 +337,7 @@ func (r *Reader) readFile(seen *sighting, t *trust, path string) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	seen.file = sight{path: newPath(path)}
+	seen.file = sight{path: unix.NewPath(path)}
 	seen.file.saw(&st, seen.at)
 	size := uint64(st.Size)
 	s := source{fd: fd, size: size}

@@ -1,6 +1,10 @@
 package format
 
-import "iter"
+import (
+	"iter"
+	"math"
+	"unsafe"
+)
 
 // Stats is an encoded stat section: every directory and file that a refresh
 // read, with its identity. It is kept encoded: a reader walks it once and
@@ -66,8 +70,8 @@ func (s Stats) Check() error {
 }
 
 // All yields the directories of s, after verifying its checksum, and ends
-// with an error where the structure is wrong. The Files slice of a StatDir is
-// reused for the next.
+// with an error where the structure is wrong. What it yields refers to s; the
+// Files slice of a StatDir is reused for the next.
 func (s Stats) All() iter.Seq2[StatDir, error] {
 	return func(yield func(StatDir, error) bool) {
 		if len(s) < 12 || Checksum(s[:len(s)-4]) != le.Uint32(s[len(s)-4:]) {
@@ -95,10 +99,53 @@ func (s Stats) All() iter.Seq2[StatDir, error] {
 	}
 }
 
+// Parts verifies all of s, and cuts it into parts of about size bytes.
+func (s Stats) Parts(size int) ([]StatsPart, error) {
+	var parts []StatsPart
+	start, at := 8, 8
+	for d, err := range s.All() {
+		if err != nil {
+			return nil, err
+		}
+		at += d.size()
+		if at-start >= size {
+			parts, start = append(parts, StatsPart(s[start:at])), at
+		}
+	}
+	if at > start {
+		parts = append(parts, StatsPart(s[start:at]))
+	}
+	return parts, nil
+}
+
+// A StatsPart is some of the directories of a verified stat section.
+type StatsPart []byte
+
+// All yields the directories of p, as Stats.All does.
+func (p StatsPart) All() iter.Seq[*StatDir] {
+	return func(yield func(*StatDir) bool) {
+		var d StatDir
+		for c := (Cursor{Rest: p}); len(c.Rest) > 0; {
+			if _, ok := c.statDir(&d, math.MaxUint32); !ok || !yield(&d) {
+				return
+			}
+		}
+	}
+}
+
+// size returns the encoded length of d.
+func (d *StatDir) size() int {
+	n := 2 + len(d.Path) + 1 + IdentitySize + 4
+	for i := range d.Files {
+		n += 1 + len(d.Files[i].Name) + IdentitySize
+	}
+	return n
+}
+
 // statDir reads the next directory into d, of whose files at most most may
 // be left; it returns how many it has.
 func (c *Cursor) statDir(d *StatDir, most uint32) (files uint32, ok bool) {
-	d.Path = c.Str16()
+	d.Path = view(c.Bytes(int(c.U16())))
 	check := c.U8()
 	d.Check = check == 1
 	d.ID = c.Identity()
@@ -108,7 +155,7 @@ func (c *Cursor) statDir(d *StatDir, most uint32) (files uint32, ok bool) {
 	}
 	d.Files = d.Files[:0]
 	for range n {
-		name := string(c.Bytes(int(c.U8())))
+		name := view(c.Bytes(int(c.U8())))
 		id := c.Identity()
 		if c.Bad || !validName(name) || len(d.Files) > 0 && name <= d.Files[len(d.Files)-1].Name {
 			return 0, false
@@ -117,6 +164,10 @@ func (c *Cursor) statDir(d *StatDir, most uint32) (files uint32, ok bool) {
 	}
 	return n, true
 }
+
+// view returns b as a string without a copy: of 100,000 names these would take
+// as long as all else. Nobody writes to an encoded section.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 func validName(name string) bool {
 	if !ValidPath(name) {
