@@ -3,6 +3,7 @@ package hashing
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -65,7 +66,10 @@ type Tree struct {
 	// Dirs are the directories that decided what matches, sorted by path: all
 	// that were listed, and those in which something that is named without
 	// wild-cards was missing.
-	Dirs   []Dir
+	Dirs []Dir
+	// Passed are the root and the directories below it that were only gone
+	// through, with who may do so, sorted by path: what else decided.
+	Passed []Access
 	Left   []Left // sorted by path
 	Hashed int    // files whose content was read
 	Bytes  uint64 // and how much that was
@@ -81,6 +85,25 @@ type File struct {
 type Dir struct {
 	Path string          // "" for the root
 	ID   format.Identity // zero: its times certify nothing
+}
+
+// Access is who may go through a directory.
+type Access struct {
+	Path           string // "" for the root
+	Mode, UID, GID uint32
+}
+
+// AccessOf returns who may go through the directory at path, now.
+func AccessOf(root, path string) (Access, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(format.Join(root, path), &st); err != nil {
+		return Access{}, &os.PathError{Op: "stat", Path: format.Join(root, path), Err: err}
+	}
+	return accessOf(path, &st), nil
+}
+
+func accessOf(path string, st *unix.Stat_t) Access {
+	return Access{path, uint32(st.Mode), st.Uid, st.Gid}
 }
 
 // Left is something that matches, or a directory with what may match in it,
@@ -151,6 +174,7 @@ func (s Scan) Run(ctx context.Context) (*Tree, error) {
 func (t *Tree) sort() {
 	slices.SortFunc(t.Files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	slices.SortFunc(t.Dirs, func(a, b Dir) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(t.Passed, func(a, b Access) int { return strings.Compare(a.Path, b.Path) })
 	slices.SortFunc(t.Left, func(a, b Left) int { return strings.Compare(a.Path, b.Path) })
 	t.Files = slices.CompactFunc(t.Files, func(a, b File) bool { return a.Path == b.Path })
 	t.Left = slices.Compact(t.Left)

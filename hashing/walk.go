@@ -42,6 +42,8 @@ type level struct {
 	name, path string
 	place      place
 	searchable bool // by the audience, without being readable
+	access     Access
+	recorded   bool
 	h          *handle
 }
 
@@ -77,7 +79,7 @@ func newWalk(f *finding, exclude []*glob) (*walk, error) {
 	w := &walk{
 		finding: f, exclude: exclude,
 		jobs: make(chan job, maxOpen), buf: make([]byte, direntBuffer),
-		root: &level{place: placeOf(&st), searchable: !f.audience.may(&st, mayRead), h: newHandle(fd)},
+		root: &level{place: placeOf(&st), access: accessOf("", &st), searchable: !f.audience.may(&st, mayRead), h: newHandle(fd)},
 	}
 	w.open = []*level{w.root}
 	for _, dir := range f.scan.Avoid {
@@ -93,6 +95,7 @@ func newWalk(f *finding, exclude []*glob) (*walk, error) {
 func (w *walk) run(include []*glob) error {
 	defer close(w.jobs)
 	defer w.shut(w.root)
+	defer w.pass(w.root)
 	return w.visit(w.root, initial(include))
 }
 
@@ -274,6 +277,7 @@ func (w *walk) enter(l *level, sub *subdir) error {
 		}
 		w.hold(child)
 		err = w.visit(child, sub.states)
+		w.pass(child)
 		w.shut(child)
 		return err
 	}
@@ -311,7 +315,7 @@ func (w *walk) descend(l *level, sub *subdir) (*level, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &level{up: l, name: sub.name, path: sub.path, place: placeOf(&st), searchable: searchable, h: newHandle(fd)}, nil
+	return &level{up: l, name: sub.name, path: sub.path, place: placeOf(&st), access: accessOf(sub.path, &st), searchable: searchable, h: newHandle(fd)}, nil
 }
 
 // openSame opens the directory name in dirfd, which must be at p.
@@ -333,6 +337,16 @@ func (w *walk) openSame(dirfd int, name, path string, p place) (int, error) {
 		return -1, w.failed("stat", path, err)
 	}
 	return -1, errAgain
+}
+
+// pass notes a directory whose own times do not count.
+func (w *walk) pass(l *level) {
+	if l.recorded && l != w.root {
+		return
+	}
+	w.mu.Lock()
+	w.tree.Passed = append(w.tree.Passed, l.access)
+	w.mu.Unlock()
 }
 
 // hold keeps l open, and at most maxOpen levels with it. The root always is.
@@ -399,6 +413,7 @@ func (w *walk) record(l *level) error {
 			}
 			w.mu.Lock()
 			w.tree.Dirs = append(w.tree.Dirs, Dir{l.path, id})
+			l.recorded = true
 			w.mu.Unlock()
 			return nil
 		}

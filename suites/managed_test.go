@@ -79,7 +79,7 @@ func TestMaintainersTakeTurns(t *testing.T) {
 				}
 			}
 			// Each uses the others' memory.
-			for _, memo := range []string{"inventory", "state"} {
+			for _, memo := range []string{"inventory", "state", "seen"} {
 				if o := run(t, asMember(carol, "/bin/cat", r.path("var/cache/syscache/c/"+memo))); o.code != 0 {
 					t.Errorf("%s: %v", memo, o)
 				}

@@ -54,6 +54,7 @@ var files = []struct{ Path, Text string }{
 	{inCache(format.Lock), "The refreshers' lock. It is never removed."},
 	{inCache(format.Inventory), "The refreshers' memo of the digests of inputs."},
 	{inCache(format.State), "The refreshers' memo of superseded generations, and of the last failure."},
+	{inCache(format.Seen), "The refreshers' memo of how the install was when the pointer was last found right."},
 	{inCache(format.TokenPrefix + "*"), "A refresh that is under way, or that was killed. The next one sweeps it."},
 	{inCache(format.ScratchPrefix + "*"), "A file or directory that such a refresh is writing or removing."},
 	{format.ImageCacheDir + "/", "A second cache_dir, which an OS image ships. It is read where the first does not have the cache."},

@@ -32,6 +32,7 @@ const (
 	Stale       = "stale"
 	Inventory   = "inventory"
 	State       = "state"
+	Seen        = "seen"
 	Generations = "g"
 	// Latest is a symbolic link to the files of the published generation.
 	Latest = "latest"

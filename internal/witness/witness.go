@@ -81,6 +81,22 @@ func Check(root string, w *format.Witness) error {
 	return nil
 }
 
+// Unmoved says whether w shows the same identity, or absence, that it was
+// recorded with. Where it does not, w may still hold.
+func Unmoved(root string, w *format.Witness) bool {
+	full := format.Join(root, w.Path)
+	st, err := lstat(full)
+	if w.Type == format.WitnessAbsent || err != nil {
+		return w.Type == format.WitnessAbsent && absent(err)
+	}
+	t, err := typeOf(&st)
+	if err != nil || t != w.Type || w.Identity == [format.IdentitySize]byte{} {
+		return false
+	}
+	id, err := identity(full, &st)
+	return err == nil && id == w.Identity
+}
+
 func typeOf(st *unix.Stat_t) (format.WitnessType, error) {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:

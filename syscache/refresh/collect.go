@@ -156,7 +156,7 @@ func (r *refresher) needed() (key syscache.Key, gone bool, err error) {
 // forget removes what is left of a cache but its lock: another refresher may
 // be waiting for it.
 func (r *refresher) forget() error {
-	for _, name := range []string{format.Latest, format.Stale, format.Inventory, format.State} {
+	for _, name := range []string{format.Latest, format.Stale, format.Inventory, format.State, format.Seen} {
 		if name == format.Stale && r.shipped(r.c.Name) {
 			continue // it is what marks the image's
 		}

@@ -151,7 +151,7 @@ func (d *doctor) litter(c *Cache) {
 }
 
 // ownNames are the names in a cache's directory that stay.
-var ownNames = []string{format.Lock, format.Current, format.Stale, format.Inventory, format.State, format.Generations, format.Latest}
+var ownNames = []string{format.Lock, format.Current, format.Stale, format.Inventory, format.State, format.Seen, format.Generations, format.Latest}
 
 // namesIn returns the names in a directory, sorted; none where we may not look.
 func namesIn(dir string) []string {

@@ -98,7 +98,7 @@ func TestImage(t *testing.T) {
 				t.Errorf("two builds of an image differ:\n%s", d)
 			}
 
-			for _, memo := range []string{format.State, format.Inventory} {
+			for _, memo := range []string{format.State, format.Inventory, format.Seen} {
 				if what, ok := shipped(t, first)["/c/"+memo]; ok {
 					t.Errorf("%s is shipped: %s", memo, what)
 				}

@@ -37,6 +37,7 @@ type snapshot struct {
 	stats     format.Stats
 	absolute  map[string]format.Identity // of recipe files that are named by an absolute path
 	hashed    int
+	open      bool // to what stats does not show: more files by absolute patterns
 }
 
 // observe looks at the install. Witnesses come first: one that is recorded
@@ -204,6 +205,7 @@ func joinArgs(args []string) []byte {
 // absoluteRecipe adds the digests of the files that match an absolute
 // pattern. Links are followed: /usr/bin/python3 stands for what it names.
 func (r *refresher) absoluteRecipe(ctx context.Context, s *snapshot, pattern string, parts map[string]hashing.Digest) error {
+	s.open = s.open || strings.ContainsAny(pattern, `*?[{\\`)
 	matches, err := doublestar.FilepathGlob(pattern, doublestar.WithFilesOnly(), doublestar.WithFailOnIOErrors())
 	if err == nil && len(matches) == 0 {
 		return r.c.mistaken("recipe", fmt.Sprintf("recipe %q matches no file", pattern), unmatchedHint)

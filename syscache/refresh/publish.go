@@ -196,32 +196,35 @@ func (t *token) write(b []byte) error {
 
 // publish makes p the cache's pointer, which tidy makes durable. All that p
 // names must be so before (I6). If an error is returned the pointer is the old
-// one, the new one, or, after an invalidate, none.
-func (r *refresher) publish(p *format.Pointer) error {
+// one, the new one, or, after an invalidate, none. It returns p's bytes.
+func (r *refresher) publish(p *format.Pointer) ([]byte, error) {
 	b, err := p.Encode()
 	if err != nil {
-		return r.c.mistaken("witness", err.Error(), "name fewer: a directory certifies its entries")
+		return nil, r.c.mistaken("witness", err.Error(), "name fewer: a directory certifies its entries")
+	}
+	if err := r.forgetSeen(); err != nil {
+		return nil, err
 	}
 	t := r.token
 	if err := t.fill(b); err != nil {
-		return err
+		return nil, err
 	}
 	// A refresher that looked at the inputs before we did, and that no lock
 	// stopped (I8), must not come after us.
 	if err := r.removeTokens(t.path); err != nil {
-		return err
+		return nil, err
 	}
 	err = r.disk.Rename(t.path, r.dir+"/"+format.Current)
 	if errors.Is(err, fs.ErrNotExist) {
-		return overtaken("it was invalidated meanwhile")
+		return nil, overtaken("it was invalidated meanwhile")
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// The name is no longer ours to remove: it may be somebody else's by now.
 	t.file.Close()
 	r.token = nil
-	return nil
+	return b, nil
 }
 
 // syncWay makes durable what a refresher that was killed may have left unsynced:

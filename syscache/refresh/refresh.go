@@ -155,6 +155,9 @@ type refresher struct {
 	known *hashing.Inventory // nil until it is read
 	saved []byte             // what of it is on disk
 	given int                // inputs that the builder was given
+	seen  *seen              // to be saved; nil: nothing that may be
+
+	durable bool // the pointer is, by what an earlier refresh saw
 }
 
 // errOvertaken says that something changed under an attempt: an input, or the
@@ -190,7 +193,10 @@ func (r *refresher) run(ctx context.Context) (Result, error) {
 		err = r.byAnother(err)
 		r.dropToken()
 		if err == nil {
-			return result, r.tidy(g)
+			if err = r.tidy(g); err == nil {
+				r.saveSeen()
+			}
+			return result, err
 		}
 		r.sweep() // what the attempt left; it is the attempt's error that counts
 		if !errors.Is(err, errOvertaken) || ctx.Err() != nil {
@@ -245,6 +251,12 @@ func (r *refresher) attempt(ctx context.Context) (Result, *generation, error) {
 			return Result{}, nil, err
 		}
 	}
+	if g, inputs := r.recognized(before); g != nil {
+		if !r.stillCurrent(before) {
+			return Result{}, nil, overtaken("it was invalidated meanwhile")
+		}
+		return Result{Outcome: Unchanged, Inputs: inputs, Changes: []hashing.Change{}}.of(g), g, nil
+	}
 	s, err := r.observe(ctx)
 	if err != nil {
 		return Result{}, nil, err
@@ -255,6 +267,7 @@ func (r *refresher) attempt(ctx context.Context) (Result, *generation, error) {
 			if !r.stillCurrent(before) {
 				return Result{}, nil, overtaken("it was invalidated meanwhile")
 			}
+			r.remember(before.bytes, s)
 			return result(Unchanged, s, g, []hashing.Change{}), g, nil
 		}
 	}
@@ -279,7 +292,8 @@ func (r *refresher) attempt(ctx context.Context) (Result, *generation, error) {
 	if err := r.syncWay(g); err != nil {
 		return Result{}, nil, err
 	}
-	if err := r.publish(r.pointer(s, g)); err != nil {
+	b, err := r.publish(r.pointer(s, g))
+	if err != nil {
 		if g.installed && errors.Is(err, errOvertaken) {
 			// Whoever invalidated meant this build, and it must not be found
 			// and believed by the next refresh.
@@ -288,6 +302,7 @@ func (r *refresher) attempt(ctx context.Context) (Result, *generation, error) {
 		return Result{}, nil, err
 	}
 	r.warnUncertified(s)
+	r.remember(b, s)
 	res := result(outcome, s, g, changes)
 	if outcome == Built {
 		res.BuiltInputs = r.given
@@ -424,12 +439,17 @@ func (r *refresher) had(before *published) *format.Pointer {
 }
 
 func result(o Outcome, s *snapshot, g *generation, changes []hashing.Change) Result {
-	res := Result{Outcome: o, Key: s.key, Inputs: len(s.manifest.Inputs), Changes: changes, Hashed: s.hashed, Rows: int(g.meta.Rows)}
+	return Result{Outcome: o, Inputs: len(s.manifest.Inputs), Changes: changes, Hashed: s.hashed}.of(g)
+}
+
+// of returns r with what it says of a generation.
+func (r Result) of(g *generation) Result {
+	r.Key, r.Rows = g.meta.Key, int(g.meta.Rows)
 	for _, out := range g.meta.Outputs {
-		res.Bytes += out.Size
+		r.Bytes += out.Size
 		if g.meta.Kind == format.KindFiles && out.Type != format.OutputDir {
-			res.Files++
+			r.Files++
 		}
 	}
-	return res
+	return r
 }

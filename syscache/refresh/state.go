@@ -112,8 +112,10 @@ func (r *refresher) tidy(g *generation) error {
 	// Also where nothing was published: whoever published what is there may
 	// have been killed before it was durable. It has to be before what it
 	// replaced is removed.
-	if err := r.disk.SyncDir(r.dir); err != nil {
-		return err
+	if !r.durable {
+		if err := r.disk.SyncDir(r.dir); err != nil {
+			return err
+		}
 	}
 	if err := r.dropStale(); err != nil {
 		return err
