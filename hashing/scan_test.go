@@ -164,6 +164,40 @@ func TestScanRefusesPatterns(t *testing.T) {
 	}
 }
 
+func access(t *testing.T, root, path string) Access {
+	t.Helper()
+	a, err := AccessOf(root, path)
+	check(t, err)
+	return a
+}
+
+// TestPassed: what is gone through, and does not count by its times, is told.
+func TestPassed(t *testing.T) {
+	root := plant(t, "a/b/c/f", "a/b/d/f", "x/y/f")
+	check(t, os.Chmod(root+"/a/b", 0o711))
+	for _, c := range []struct {
+		include []string
+		want    []string
+	}{
+		{[]string{"**"}, []string{""}}, // a/b is left out: others cannot list it
+		{[]string{"a/b/c/f"}, []string{"", "a", "a/b", "a/b/c"}},
+		{[]string{"a/b/c/*"}, []string{"", "a", "a/b"}},
+		{[]string{"a/b/{c,d}/f", "x/*/f"}, []string{"", "a", "x/y"}}, // so it is here
+		{[]string{"a/b/c/gone"}, []string{"", "a", "a/b"}},           // c counts: gone may come
+	} {
+		var got []string
+		for _, p := range scan(t, Scan{Root: root, Include: c.include}).Passed {
+			if p != access(t, root, p.Path) {
+				t.Errorf("%q: %+v", c.include, p)
+			}
+			got = append(got, p.Path)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%q: passed %q, want %q", c.include, got, c.want)
+		}
+	}
+}
+
 func TestScanRecords(t *testing.T) {
 	root := plant(t, "a", "l -> somewhere/else", "d/b")
 	check(t, os.Chmod(root+"/a", os.ModeSetuid|0o755))
@@ -180,6 +214,7 @@ func TestScanRecords(t *testing.T) {
 			{Input{"l", Symlink, 0, 14, Target("somewhere/else")}, id("l")},
 		},
 		Dirs:   []Dir{{"", id("")}, {"d", id("d")}},
+		Passed: []Access{access(t, root, "")},
 		Hashed: 2, Bytes: 4,
 	}
 	if d := cmp.Diff(want, tree); d != "" {

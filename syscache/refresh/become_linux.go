@@ -34,7 +34,7 @@ func capabilities() (have [2]unix.CapUserData, err error) {
 // strip takes from this thread, and from what is started by it, what a builder
 // must not have of whoever called us: the keys in their session's keyring, and
 // what capabilities they would let another program inherit. The thread must not
-// be used for anything else. Root's own builders keep root's capabilities.
+// be used for anything else.
 func strip() error {
 	// ENOSYS: a kernel without keys. EPERM: a container that forbids the call,
 	// and then the builder's too. Anything else must not be passed over: a user
@@ -42,9 +42,6 @@ func strip() error {
 	_, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)
 	if err != nil && err != unix.ENOSYS && err != unix.EPERM {
 		return fmt.Errorf("leave the session's keyring: %w", err)
-	}
-	if unix.Geteuid() == 0 {
-		return nil
 	}
 	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData

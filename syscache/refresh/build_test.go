@@ -187,7 +187,7 @@ func TestModes(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := map[string]string{
-			"": "drwxr-xr-x", "/c": "drwxr-xr-x", "/c/lock": "-rw-------", "/c/current": "-rw-r--r--", "/c/inventory": "-rw-------",
+			"": "drwxr-xr-x", "/c": "drwxr-xr-x", "/c/lock": "-rw-------", "/c/current": "-rw-r--r--", "/c/inventory": "-rw-------", "/c/seen": "-rw-------",
 			"/c/state": "-rw-------", "/c/g": "drwxr-xr-x", "/c/g/KEY": "drwxr-xr-x",
 			"/c/g/KEY/meta": "-rw-r--r--", "/c/g/KEY/manifest": "-rw-r--r--", "/c/g/KEY/files": "drwxr-xr-x",
 			"/c/g/KEY/files/d": "drwxr-xr-x", "/c/g/KEY/files/d/f": "-rw-r--r--", "/c/g/KEY/files/x": "-rwxr-xr-x",

@@ -151,10 +151,14 @@ func start(cmd *exec.Cmd) (*process, error) {
 	started := make(chan error, 1)
 	go func() {
 		// The kernel ends the builder with the thread that started it, so
-		// that thread must last as long as the builder; and no longer, for it
-		// is stripped.
+		// that thread must last as long as the builder.
 		runtime.LockOSThread()
-		err := strip()
+		var err error
+		if became {
+			err = strip() // and the thread ends with this goroutine
+		} else {
+			defer runtime.UnlockOSThread()
+		}
 		if err == nil {
 			err = cmd.Start()
 		}

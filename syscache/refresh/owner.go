@@ -90,8 +90,13 @@ func BecomeOwner(root string) error {
 	if os.Geteuid() != int(st.Uid) || os.Getuid() != int(st.Uid) {
 		return fmt.Errorf("become uid %d, who owns %s: still uid %d", st.Uid, root, os.Geteuid())
 	}
+	became = true
 	return nil
 }
+
+// became is set in a process that was root's: what else it has of root's is none
+// of its builders'.
+var became bool
 
 // ErrNotOwner is wrapped by the error of whoever may not refresh or invalidate
 // the caches of an install: neither its owner nor, where a group manages it, a

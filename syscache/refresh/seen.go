@@ -50,9 +50,10 @@ func (m *seen) encode() []byte {
 			b = le.AppendUint32(b, v)
 		}
 	}
-	b = append(b, m.stats...)
-	return le.AppendUint32(b, crc32.ChecksumIEEE(b))
+	return sealed(append(b, m.stats...))
 }
+
+func sealed(b []byte) []byte { return binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE(b)) }
 
 // decodeSeen decodes what encode returns. The stats refer to b and are not
 // verified.

@@ -1,0 +1,151 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/syscache/syscache/hashing"
+	"github.com/syscache/syscache/internal/corpus"
+	"github.com/syscache/syscache/internal/format"
+)
+
+// TestSeen makes one change after a refresh that left its memo. Whatever it is,
+// the next refresh sees all of it: with the memo gone, one more changes nothing.
+func TestSeen(t *testing.T) {
+	write := func(path, text string) func(root string, c *Cache) error {
+		return func(root string, _ *Cache) error { return os.WriteFile(root+path, []byte(text), 0o644) }
+	}
+	declare := func(f func(c *Cache)) func(string, *Cache) error {
+		return func(_ string, c *Cache) error { f(c); return nil }
+	}
+	changes := map[string]func(root string, c *Cache) error{
+		"nothing":         func(string, *Cache) error { return nil },
+		"an edit":         write("/lib/sub/a", "edited"),
+		"the same bytes":  write("/lib/sub/a", "a"),
+		"a new file":      write("/lib/sub/new", "new"),
+		"a removal":       func(root string, _ *Cache) error { return os.Remove(root + "/lib/sub/a") },
+		"a mode":          func(root string, _ *Cache) error { return os.Chmod(root+"/lib/sub/a", 0o755) },
+		"an unreadable":   func(root string, _ *Cache) error { return os.Chmod(root+"/lib/sub/a", 0o600) },
+		"a renamed dir":   func(root string, _ *Cache) error { return os.Rename(root+"/lib/sub", root+"/lib/other") },
+		"a shut dir":      func(root string, _ *Cache) error { return os.Chmod(root+"/lib/sub", 0o700) },
+		"a shut passage":  func(root string, _ *Cache) error { return os.Chmod(root+"/lib", 0o700) },
+		"a shut root":     func(root string, _ *Cache) error { return os.Chmod(root, 0o700) },
+		"a literal":       write("/one/f", "edited"),
+		"the recipe":      write("/libexec/b", "edited"),
+		"outside":         write("/../outside", "edited"),
+		"the manifest":    write("/share/MANIFEST", "version 2"),
+		"inputs":          declare(func(c *Cache) { c.Inputs = append(c.Inputs, "libexec/*") }),
+		"exclude":         declare(func(c *Cache) { c.Exclude = []string{"lib/**/b"} }),
+		"recipes":         declare(func(c *Cache) { c.Recipe = c.Recipe[:1] }),
+		"version":         declare(func(c *Cache) { c.BuildVersion = "2" }),
+		"witness":         declare(func(c *Cache) { c.Witness = []string{"libexec/b"} }),
+		"no witness":      declare(func(c *Cache) { c.Witness = []string{} }),
+		"inputs' witness": declare(func(c *Cache) { c.Witness = nil }),
+	}
+	for what, change := range changes {
+		for _, w := range [][]string{nil, {}, {"share/MANIFEST"}, {"lib/sub"}, {"nowhere"}} {
+			root := newRoot(t)
+			for path, text := range map[string]string{"/lib/sub/a": "a", "/lib/sub/b": "b", "/one/f": "f", "/libexec/b": "1", "/../outside": "o"} {
+				writeFile(t, root+path, text, 0o644)
+			}
+			if err := os.Chmod(root, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			c := Cache{
+				Inputs: []string{"lib/sub/**", "one/f"}, Witness: w, Recipe: []string{"libexec/b", filepath.Dir(root) + "/outside"},
+				Build: func(_ context.Context, in Inputs, emit func(k, v []byte) error) error {
+					return buildFiles(context.Background(), in, emit)
+				},
+			}
+			refreshed(t, load(t, root, c))
+			if err := change(root, &c); err != nil {
+				t.Fatal(err)
+			}
+			in := load(t, root, c)
+			first := refreshed(t, in)
+			none := []string{"nothing", "inputs' witness", "no witness", "the manifest", "a shut root"} // it is the owner's, who may
+			builds := []string{"an edit", "the recipe", "outside", "version", "exclude", "inputs", "a removal"}
+			if first.Outcome == Unchanged && (w == nil && !slices.Contains(none, what) || slices.Contains(builds, what)) {
+				t.Errorf("%s, witness %q: %+v", what, w, first)
+			}
+			if err := os.Remove(in.cacheDir + "/c/seen"); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+			if again := refreshed(t, in); again.Outcome != Unchanged || again.Inputs != first.Inputs || again.Key != first.Key || again.Rows != first.Rows {
+				t.Errorf("%s, witness %q: the memo hid something: %+v, then %+v", what, w, first, again)
+			}
+		}
+	}
+}
+
+// TestSeenOfAnotherPointer: an older pointer, put back, is not what was seen.
+func TestSeenOfAnotherPointer(t *testing.T) {
+	root := newRoot(t)
+	in := load(t, root, Cache{Inputs: []string{"share/**"}, Witness: []string{}, Build: func(ctx context.Context, in Inputs, emit func(k, v []byte) error) error {
+		return buildFiles(ctx, in, emit)
+	}})
+	refreshed(t, in)
+	current := in.cacheDir + "/c/current"
+	old, err := os.ReadFile(current)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, root+"/share/MANIFEST", "version 2", 0o644)
+	want := refreshed(t, in)
+	writeFile(t, current+".new", string(old), 0o644)
+	if err := os.Rename(current+".new", current); err != nil {
+		t.Fatal(err)
+	}
+	if res := refreshed(t, in); res.Outcome != Recertified || res.Key != want.Key {
+		t.Errorf("%+v, want %+v", res, want)
+	}
+}
+
+// TestSeenIsUsed: a refresh that has nothing to say again, and only that, leaves
+// a memo, and with it reads no directory.
+func TestSeenIsUsed(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		cache Cache
+		used  bool
+	}{
+		{"inputs", Cache{}, true},
+		{"a file", Cache{Witness: []string{"share/MANIFEST"}}, true},
+		{"none", Cache{Witness: []string{}}, true},
+		{"what is missing is told", Cache{Witness: []string{"nowhere"}}, false},
+		{"files outside may come", Cache{Recipe: []string{"/etc/pass*d"}}, false},
+	} {
+		root := newRoot(t)
+		v := "1"
+		c.cache.Build = value(&v).Build
+		in := load(t, root, c.cache)
+		refreshed(t, in)
+		p := &Progress{}
+		if _, err := in.Refresh(t.Context(), "c", &Options{Progress: p}); err != nil {
+			t.Fatal(err)
+		}
+		if used := p.scan.Load() == nil; used != c.used {
+			t.Errorf("%s: used %v", c.name, used)
+		}
+	}
+}
+
+func FuzzSeen(f *testing.F) {
+	m := &seen{inputs: 3, passed: []hashing.Access{{Path: "", Mode: 0o40755}, {Path: "lib", Mode: 0o40711, UID: 1, GID: 2}}}
+	full := *m
+	full.stats = format.EncodeStats([]format.StatDir{{Path: "lib", Check: true}})
+	corpus.Seeds(f, map[string][]byte{"pointers": m.encode(), "own": full.encode(), "none": (&seen{}).encode()})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) >= 4 { // so that what lies behind the checksum is reached
+			b = sealed(slices.Clone(b[:len(b)-4]))
+		}
+		m, err := decodeSeen(b)
+		if err == nil && !slices.Equal(m.encode(), b) {
+			t.Errorf("%x decodes, and encodes to %x", b, m.encode())
+		}
+	})
+}
