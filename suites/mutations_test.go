@@ -56,7 +56,7 @@ var mutations = []mutation{
 	},
 	{
 		"a token that is gone is not noticed", "syscache/refresh/publish.go",
-		"\tif errors.Is(err, fs.ErrNotExist) {\n\t\treturn overtaken(", "\tif errors.Is(err, fs.ErrNotExist) {\n\t\tif err := r.writeStale(r.dir, b); err != nil {\n\t\t\treturn err\n\t\t}\n\t\terr = r.disk.Rename(r.dir+\"/\"+format.Stale, r.dir+\"/\"+format.Current)\n\t} else if false {\n\t\treturn overtaken(",
+		"\tif errors.Is(err, fs.ErrNotExist) {\n\t\treturn nil, overtaken(", "\tif errors.Is(err, fs.ErrNotExist) {\n\t\tif err := r.writeStale(r.dir, b); err != nil {\n\t\t\treturn nil, err\n\t\t}\n\t\terr = r.disk.Rename(r.dir+\"/\"+format.Stale, r.dir+\"/\"+format.Current)\n\t} else if false {\n\t\treturn nil, overtaken(",
 		"suites", "TestInvalidateDuringABuild",
 	},
 	{
