@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/format"
 )
 
@@ -19,6 +20,19 @@ import (
 var scenes = map[string]func(w *world){
 	"first": func(*world) {},
 	"next": func(w *world) {
+		w.refresh("old")
+		w.edit("version 2\n")
+	},
+	// The rows of one input are carried over.
+	"input by input": func(w *world) {
+		w.c.Build = nil
+		w.c.BuildEach = func(_ context.Context, _ Inputs, input hashing.Input, emit func(k, v []byte) error) error {
+			if input.Path == "share/MANIFEST" {
+				return emit([]byte("k"), []byte(w.value))
+			}
+			return emit([]byte(input.Path), nil)
+		}
+		writeFile(w.t, w.root+"/share/other", "", 0o644)
 		w.refresh("old")
 		w.edit("version 2\n")
 	},
@@ -236,7 +250,8 @@ var thorough = os.Getenv("SYSCACHE_SUITES") != ""
 // kinds returns of which kinds the cache of a scene is, files or not.
 func kinds(scene string) []bool {
 	switch {
-	case scene == "damaged": // what is damaged of files is found as easily
+	case scene == "damaged", // what is damaged of files is found as easily
+		scene == "input by input": // as tables alone are built
 		return []bool{false}
 	case thorough:
 		return []bool{false, true}
