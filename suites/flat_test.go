@@ -122,7 +122,7 @@ func (r *root) measured(f *os.File, all []*running, n uint64) (ms []measure) {
 		return err
 	}))
 	home := r.dir + "/var/cache/syscache/flat/"
-	for _, name := range []string{"inventory", "state"} {
+	for _, name := range []string{"inventory", "state", "seen"} {
 		fi, err := os.Stat(home + name)
 		r.must(err)
 		ms = append(ms, measure{"bytes of " + name, int(fi.Size()), 0})

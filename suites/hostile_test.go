@@ -33,7 +33,7 @@ func (r *root) canary(without ...string) (dir string, untouched func(said ...out
 	r.t.Helper()
 	dir = r.side + "/canary"
 	for _, name := range []string{
-		"secret", "lock", "current", "stale", "state", "inventory", ".pending-1", ".new-1/f", "g/.new-1/f",
+		"secret", "lock", "current", "stale", "state", "inventory", "seen", ".pending-1", ".new-1/f", "g/.new-1/f",
 		"g/" + strings.Repeat("0", 64) + "/table", "c/lock", "c/current", "c/.pending-1", "c/g/.new-1/f",
 		"syscache.toml", "syscache.d/x.toml", "etc/syscache.toml", "lib/one", "one", "build", "libexec/build",
 		"cache/syscache/c/current", "cache/syscache/c/.pending-1", "syscache/c/current", "var/cache/syscache/c/current",
@@ -313,7 +313,7 @@ func TestRootsInstallInAnothersDirectory(t *testing.T) {
 // TestLinkedFiles: another name of a file of root's, where the kernel lets
 // others make one (fs.protected_hardlinks=0), is none of the install's files.
 func TestLinkedFiles(t *testing.T) {
-	for _, name := range []string{"lock", "current", "stale", "state", "inventory", ".pending-1", "/etc/syscache.toml", "/lib/one", "/libexec/build"} {
+	for _, name := range []string{"lock", "current", "stale", "state", "inventory", "seen", ".pending-1", "/etc/syscache.toml", "/lib/one", "/libexec/build"} {
 		t.Run(name, func(t *testing.T) {
 			if name != "lock" {
 				slow(t)

@@ -233,7 +233,7 @@ func (r *root) check(cache string) {
 }
 
 var (
-	ownNames   = regexp.MustCompile(`^(lock|current|stale|inventory|state|latest|g)$`)
+	ownNames   = regexp.MustCompile(`^(lock|current|stale|inventory|state|seen|latest|g)$`)
 	generation = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 

@@ -239,13 +239,13 @@ var notByPersons = map[string][]string{
 	"it takes a race, or a file system, that other tests make: TestFaults, hashing's race tests, lock's, the suites": {
 		"output %q changed while it was copied", "$SYSCACHE_OUT changed while it was opened", "write %s: %d bytes arrived", "read %s: %d rows of", "it was invalidated meanwhile", "another refresher, which no lock stopped",
 		"%s changed while it was read", "witness %s changed while it was read", "it changes while it is read", "settle: %w", "lock %s: held by %v: %w",
-		"another process keeps replacing the file", "the file became shorter while it was open", "unlock %s", "on another file system",
+		"another process keeps replacing the file", "unlock %s", "on another file system",
 		"become uid %d, who owns %s", "capget: %w", "capset: %w", "leave the session's keyring", "%s/%s was left behind by another maintainer", "refresh: interrupted before", "every reader will miss: the times",
 		"has times that certified nothing", "%s is not a regular file of a sensible size", "the table would be larger than",
 		"row %d: the value is", "%s belongs to somebody unknown", "no verb given", "nowhere", "line %d of its output is longer",
 	},
 	"it is about bytes that were damaged: TestDamage, TestCorrupt and the fuzz targets make each; a person is told corrupt, in which file, and to refresh --force": {
-		"inventory: ", "manifest: ", "format version 0", "meta ", "lengths in the header do not add up", "unknown flags", "files with the size of a table",
+		"inventory: ", "seen: ", "manifest: ", "format version 0", "meta ", "lengths in the header do not add up", "unknown flags", "files with the size of a table",
 		"%d bytes after the header", "root %q is not absolute", "cache name %q", "header length %d", "unknown witness type", "witness flags",
 		"witness path %q", "stat section", "table ", "row beyond the end", "row lengths", "row checksum", "row padding", "row at %d", "checksum of index page",
 		"%s has %d bytes", "%d bytes at %d are beyond the end", "it is of the generation %s", "%w: %s/%s is of another generation", "%w: %s/%s does not have the key", "%w: %s names no root", "it does not have the key",

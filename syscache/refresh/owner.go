@@ -58,8 +58,8 @@ func reachOf(root string, st *unix.Stat_t) reach {
 //
 // The directory's own group counts only where it manages the install, and the
 // owner is known to be a member: a directory has the group of what it was made
-// in, as root's or shadow, or kept that of who made it. Where the owner is no
-// member, it is refused: ErrNotOwner.
+// in, as root's or shadow, or kept that of who made it. An owner who is no member
+// can refresh such an install no more by root than by themselves.
 //
 // It is for main, before Load, before anything is opened with root's rights
 // and while nothing else runs that needs them: what changes is the process, all
@@ -76,13 +76,8 @@ func BecomeOwner(root string) error {
 	}
 	groups := groupsOf(st.Uid)
 	gid := groups[0]
-	if uint32(st.Mode)&unix.S_IWGRP != 0 {
-		if gid = st.Gid; !slices.Contains(groups, gid) {
-			return &HintedError{
-				fmt.Errorf("%w: group %d manages %s, and uid %d, who owns it, is no member by the user database", ErrNotOwner, gid, root, st.Uid),
-				fmt.Sprintf("refresh as a member of group %d, or make uid %d one, or take the group's right to write: chmod g-w", gid, st.Uid),
-			}
-		}
+	if uint32(st.Mode)&unix.S_IWGRP != 0 && slices.Contains(groups, st.Gid) {
+		gid = st.Gid
 	}
 	if err := become(st.Uid, gid); err != nil {
 		return fmt.Errorf("become uid %d, who owns %s: %w", st.Uid, root, err)
