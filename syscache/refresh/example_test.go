@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
+	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/syscache"
 	"github.com/syscache/syscache/syscache/refresh"
 )
@@ -95,6 +97,44 @@ func ExampleInstall_Refresh() {
 	// built 2 inputs, 2 rows
 	// unchanged 2 inputs, 2 rows
 	// Beginning <nil>
+}
+
+// A table that is built input by input: a refresh builds what is new or changed,
+// here by two goroutines, and carries the rows of all else over.
+func ExampleEachBuild() {
+	root, remove := exampleDocs()
+	defer remove()
+
+	words := refresh.Cache{
+		Name:   "words",
+		Inputs: []string{"share/doc/*.txt"},
+		BuildEach: func(ctx context.Context, in refresh.Inputs, input hashing.Input, emit func(key, value []byte) error) error {
+			text, err := os.ReadFile(filepath.Join(in.Root, input.Path))
+			if err != nil {
+				return err
+			}
+			return emit([]byte(input.Path), []byte(strconv.Itoa(len(bytes.Fields(text)))))
+		},
+		BuildVersion: "1",
+		Jobs:         2,
+	}
+	for range 2 {
+		in, err := refresh.Load(root, &refresh.LoadOptions{Caches: []refresh.Cache{words}})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		res, err := in.Refresh(context.Background(), "words", nil)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(res.BuiltInputs, "of", res.Inputs, "inputs,", res.Rows, "rows")
+		edit(root)
+	}
+	// Output:
+	// 2 of 2 inputs, 2 rows
+	// 1 of 2 inputs, 2 rows
 }
 
 // Status is a reader's view: what the witnesses say, without a scan.
