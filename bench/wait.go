@@ -128,30 +128,34 @@ func getsMeanwhile(b *bench) (*trial, error) {
 	}
 	rand.Shuffle(len(keys), func(i, k int) { keys[i], keys[k] = keys[k], keys[i] })
 	alone := func() (float64, error) { return percentile99(r, keys, b.gets) }
-	ours := func() (v float64, err error) {
-		end := make(chan struct{})
-		var refreshes errgroup.Group
-		refreshes.Go(func() error { return t.publish(b, filepath.Join(t.root, "lib/changing"), end) })
-		v, err = alone()
-		close(end)
-		return v, errors.Join(err, refreshes.Wait())
-	}
-	return &trial{unit: seconds, ours: ours, peers: []peer{{name: "alone", target: 1.2, run: alone}}}, nil
+	edited := filepath.Join(t.root, "lib/changing")
+	publish := func() error { return errors.Join(edit(edited), t.refresh(b)) }
+	return &trial{unit: seconds, ours: meanwhile(publish, alone), peers: []peer{
+		{name: "alone", target: 1.2, run: alone},
+		{name: "while b3sum goes over the same tree", run: meanwhile(t.hash, alone), missing: lacks("b3sum", "b3sum")},
+	}}, nil
 }
 
-func (t *tree) publish(b *bench, file string, end chan struct{}) error {
-	for {
-		if err := edit(file); err != nil {
-			return err
-		}
-		if err := t.refresh(b); err != nil {
-			return err
-		}
-		select {
-		case <-end:
-			return nil
-		default:
-		}
+// meanwhile is a sample during which work is done, again and again.
+func meanwhile(work func() error, s sample) sample {
+	return func() (float64, error) {
+		end := make(chan struct{})
+		var g errgroup.Group
+		g.Go(func() error {
+			for {
+				if err := work(); err != nil {
+					return err
+				}
+				select {
+				case <-end:
+					return nil
+				default:
+				}
+			}
+		})
+		v, err := s()
+		close(end)
+		return v, errors.Join(err, g.Wait())
 	}
 }
 
