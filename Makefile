@@ -8,8 +8,8 @@ PYTHON ?= /usr/bin/python3
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
-build: ## the command, as bin/syscache
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/syscache ./cmd/syscache
+build: ## what is installed below a prefix, as build/bin and build/libexec
+	packaging/programs build
 
 check: format vet tidy race python ## what every change must pass
 
@@ -62,4 +62,4 @@ bench: ## the table of docs/PERFORMANCE.md, beside the peers; half an hour, on a
 	@$(GO) run ./bench
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf build

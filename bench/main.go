@@ -127,16 +127,18 @@ func (b *bench) compare(c comparison) (err error) {
 // cleanup has f called when the comparison is over.
 func (b *bench) cleanup(f func() error) { b.cleanups = append(b.cleanups, f) }
 
-// build builds the command, as `make build` does, and the programs.
+// build builds the command and its front, where `make build` has them, and the
+// programs.
 func (b *bench) build() error {
 	b.bin = filepath.Join(b.dir, "bin")
 	const module = "github.com/syscache/syscache/"
-	c := exec.Command("go", "build", "-trimpath", "-o", b.bin+"/", module+"cmd/syscache")
-	d := exec.Command("go", "build", "-trimpath", "-o", b.bin+"/", module+"bench/programs/...")
-	for _, c := range []*exec.Cmd{c, d} {
-		c.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := c.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", strings.Join(c.Args, " "), err, out)
+	for _, c := range []struct{ out, pkg string }{
+		{"bin/syscache", "cmd/syscache-front"}, {"libexec/syscache/syscache", "cmd/syscache"}, {"bin/", "bench/programs/..."},
+	} {
+		cmd := exec.Command("go", "build", "-trimpath", "-o", b.dir+"/"+c.out, module+c.pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
 		}
 	}
 	return nil

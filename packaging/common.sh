@@ -2,7 +2,7 @@
 # Each of these can be given in the environment:
 #   VERSION            default: the one in cmd/syscache/main.go
 #   GOARCH             default: this machine's
-#   BINARY             default: built here
+#   PROGRAMS           a directory that programs has filled; default: built here
 #   SOURCE_DATE_EPOCH  default: the last commit's time. With it the same source
 #                      gives the same bytes.
 
@@ -18,10 +18,7 @@ trap 'rm -rf "$work"' EXIT
 : "${SOURCE_DATE_EPOCH:=$(git -C "$top" log -1 --format=%ct)}"
 export SOURCE_DATE_EPOCH
 
-# Static, so that it runs in any chroot; -trimpath and an empty build id, so
-# that where it was built does not show.
-if [ -z "${BINARY:-}" ]; then
-    BINARY=$work/syscache
-    (cd "$top" && CGO_ENABLED=0 GOOS=linux GOARCH="$GOARCH" go build -trimpath -buildvcs=false \
-        -ldflags "-s -w -buildid= -X main.version=$VERSION" -o "$BINARY" ./cmd/syscache)
+if [ -z "${PROGRAMS:-}" ]; then
+    PROGRAMS=$work/programs
+    VERSION=$VERSION GOARCH=$GOARCH "$top/packaging/programs" "$PROGRAMS"
 fi

@@ -94,9 +94,8 @@ func install(dir string) error {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}
-	tool, python, self = dir+"/syscache", dir+"/syscache.py", dir+"/suites.test"
-	build := exec.Command("go", "build", "-o", tool, "../cmd/syscache")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	tool, python, self = dir+"/bin/syscache", dir+"/syscache.py", dir+"/suites.test"
+	build := exec.Command("../packaging/programs", dir)
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("build syscache: %w", err)

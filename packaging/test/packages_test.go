@@ -66,24 +66,28 @@ func require(t *testing.T, tools ...string) {
 	}
 }
 
-// binary builds the command as its packages do, once.
-var binary = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(shared, "syscache")
-	build := exec.Command("go", "build", "-trimpath", "-o", path, "../../cmd/syscache")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
+// programs builds the programs as packages have them, once.
+var programs = sync.OnceValues(func() (string, error) {
+	dir := filepath.Join(shared, "programs")
+	if out, err := exec.Command("../programs", dir).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("programs: %w\n%s", err, out)
 	}
-	return path, nil
+	return dir, nil
 })
 
-func command(t *testing.T) string {
+// built returns the directory that programs has filled.
+func built(t *testing.T) string {
 	t.Helper()
-	path, err := binary()
+	dir, err := programs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return path
+	return dir
+}
+
+func command(t *testing.T) string {
+	t.Helper()
+	return built(t) + "/bin/syscache"
 }
 
 // script runs a build script and returns the path that it prints.
@@ -102,7 +106,7 @@ func script(t *testing.T, path string, env []string, args ...string) string {
 // tool builds the package of the command at a version.
 func (m *manager) tool(t *testing.T, version string) string {
 	return m.once(t, "tool "+version, func(dir string) string {
-		return script(t, "../"+m.kind+"/build", []string{"VERSION=" + version, "BINARY=" + command(t)}, dir)
+		return script(t, "../"+m.kind+"/build", []string{"VERSION=" + version, "PROGRAMS=" + built(t)}, dir)
 	})
 }
 
