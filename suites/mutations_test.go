@@ -233,6 +233,21 @@ var mutations = []mutation{
 		" || m.pointer != digestOf(before.bytes) {", " {",
 		"syscache/refresh", "TestSeenOfAnotherPointer",
 	},
+	{
+		"rows of another recipe are carried over", "syscache/refresh/base.go",
+		"|| !slices.Equal(r.parts(old), r.parts(s.manifest))", "",
+		"syscache/refresh", "TestEach",
+	},
+	{
+		"rows of a changed input are carried over", "syscache/refresh/base.go",
+		"ok && now[j] == old.Inputs[i]", "ok",
+		"syscache/refresh", "TestEach",
+	},
+	{
+		"the generation whose rows are carried over is not read first", "syscache/refresh/base.go",
+		"g := r.existing(ctx, p.Key)", "g := r.present(p.Key)",
+		"syscache/refresh", "TestEach",
+	},
 }
 
 // TestMutationsApply: each safeguard is where its mutation looks for it.
