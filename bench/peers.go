@@ -23,7 +23,7 @@ var versions = []struct {
 	command []string
 }{
 	{"tinycdb", []string{"dpkg-query", "-W", "-f", "${Version}", "tinycdb"}},
-	{"sqlite3", []string{"sqlite3", "--version"}},
+	{"sqlite3", []string{"sqlite3", ":memory:", "select sqlite_version()"}},
 	{"python3", []string{python, "--version"}},
 	{"python3-lmdb", []string{python, "-Ic", "import lmdb; print(lmdb.__version__, 'LMDB', lmdb.version())"}},
 	{"b3sum", []string{"b3sum", "--version"}},
