@@ -70,11 +70,12 @@ var full = sizes{
 // A bench is one run: its sizes, and what its comparisons share.
 type bench struct {
 	sizes
-	runs     int
-	out      io.Writer
-	dir      string // where everything is made
-	bin      string // the programs
-	cleanups []func() error
+	runs       int
+	out        io.Writer
+	dir        string // where everything is made
+	bin        string // the programs
+	repository string // of the source
+	cleanups   []func() error
 
 	rowsMade *store // what rowStore made
 }
@@ -127,21 +128,16 @@ func (b *bench) compare(c comparison) (err error) {
 // cleanup has f called when the comparison is over.
 func (b *bench) cleanup(f func() error) { b.cleanups = append(b.cleanups, f) }
 
-// build builds the command and its front, where `make build` has them, and the
-// programs.
+// build builds what packages install, as `make build` does, and the programs.
 func (b *bench) build() error {
-	b.bin = filepath.Join(b.dir, "bin")
-	const module = "github.com/syscache/syscache/"
-	for _, c := range []struct{ out, pkg string }{
-		{"bin/syscache", "cmd/syscache-front"}, {"libexec/syscache/syscache", "cmd/syscache"}, {"bin/", "bench/programs/..."},
-	} {
-		cmd := exec.Command("go", "build", "-trimpath", "-o", b.dir+"/"+c.out, module+c.pkg)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
-		}
+	module, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return err
 	}
-	return nil
+	b.bin, b.repository = filepath.Join(b.dir, "bin"), filepath.Dir(strings.TrimSpace(string(module)))
+	programs := exec.Command("go", "build", "-trimpath", "-o", b.bin+"/", "./bench/programs/...")
+	programs.Dir, programs.Env = b.repository, append(os.Environ(), "CGO_ENABLED=0")
+	return errors.Join(told(exec.Command(filepath.Join(b.repository, "packaging/programs"), b.dir)), told(programs))
 }
 
 func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }

@@ -59,15 +59,11 @@ func pythonProcess(b *bench) (*trial, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := clientDir()
-	if err != nil {
-		return nil, err
-	}
 	files := &otherFormats{b: b}
 	key := rowKey(b.rows / 2)
 	n := max(b.starts/4, 1)
 	return b.lookups(files, []lookup{
-		{starts: n, command: pythonScript(clientGet, client, s.root, s.cacheDir, s.cache, key)},
+		{starts: n, command: pythonScript(clientGet, filepath.Join(b.repository, "clients/python"), s.root, s.cacheDir, s.cache, key)},
 		{"its sqlite3", 0, n, pythonScript(sqliteGet, files.sqlite(), key), lacksModule("sqlite3", "sqlite3 in python3")},
 		{"python3-lmdb", 0, n, pythonScript(lmdbGet, files.lmdb(), key), lacksModule("lmdb", "python3-lmdb")},
 		{"its pickle of a dict", 0, 1, pythonScript(pickleGet, files.pickle(), key), lacks(python, "python3")},
@@ -97,16 +93,6 @@ func (b *bench) lookups(files *otherFormats, all []lookup) (*trial, error) {
 		}
 	}
 	return t, err
-}
-
-// clientDir is where the reader for Python is, from this module's root or bench.
-func clientDir() (string, error) {
-	for _, dir := range []string{"clients/python", "../clients/python"} {
-		if _, err := os.Stat(filepath.Join(dir, "syscache.py")); err == nil {
-			return filepath.Abs(dir)
-		}
-	}
-	return "", errors.New("no clients/python here: run bench in the root of its repository")
 }
 
 // pythonScript is a script that nothing of the user's has a part in.
