@@ -35,6 +35,7 @@ func (h *handle) release() {
 const (
 	typeUnknown = 0
 	typeDir     = 4
+	typeRegular = 8
 	typeLink    = 10
 )
 

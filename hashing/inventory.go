@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/syscache/syscache/internal/format"
 )
@@ -24,9 +25,10 @@ type Inventory struct {
 	// The encoding itself, which is smaller than any map of it, and a hash
 	// table of offsets into it: 0 is an empty slot.
 	encoded []byte
+	count   int
+	once    sync.Once // makes what follows
 	slots   []uint32
 	seed    maphash.Seed
-	count   int
 }
 
 const (
@@ -55,9 +57,7 @@ func NewInventory(trees ...*Tree) *Inventory {
 	}
 	slices.SortStableFunc(files, func(a, b *File) int { return strings.Compare(a.Path, b.Path) })
 	files = slices.CompactFunc(files, func(a, b *File) bool { return a.Path == b.Path })
-	v := &Inventory{encoded: encodeInventory(files, size), count: len(files)}
-	v.index()
-	return v
+	return &Inventory{encoded: encodeInventory(files, size), count: len(files)}
 }
 
 // Len returns the number of files that v knows.
@@ -70,16 +70,25 @@ func (v *Inventory) Len() int {
 
 // Digest returns the digest that the file at path has if its identity is id.
 func (v *Inventory) Digest(path string, id format.Identity) (Digest, bool) {
-	if v.Len() == 0 || id == (format.Identity{}) {
+	rest := v.find(path)
+	if rest == nil || id == (format.Identity{}) || format.DecodeIdentity(rest) != id {
 		return Digest{}, false
 	}
+	return Digest(rest[format.IdentitySize:]), true
+}
+
+// find returns the identity and digest of the file at path, nil if v knows none.
+func (v *Inventory) find(path string) (rest []byte) {
+	if v.Len() == 0 {
+		return nil
+	}
+	v.once.Do(v.index)
 	for i := v.home(path); v.slots[i] != 0; i = (i + 1) & (len(v.slots) - 1) {
-		known, rest := v.entry(v.slots[i])
-		if string(known) == path {
-			return Digest(rest[format.IdentitySize:]), format.DecodeIdentity(rest) == id
+		if known, rest := v.entry(v.slots[i]); string(known) == path {
+			return rest
 		}
 	}
-	return Digest{}, false
+	return nil
 }
 
 // Encode returns v's encoding. The caller must not change it.
@@ -123,9 +132,7 @@ func DecodeInventory(b []byte) (*Inventory, error) {
 	if len(c.Rest) != 0 {
 		return nil, errors.New("inventory: lengths do not add up")
 	}
-	v := &Inventory{encoded: b, count: int(n)}
-	v.index()
-	return v, nil
+	return &Inventory{encoded: b, count: int(n)}, nil
 }
 
 func encodeInventory(files []*File, size int) []byte {

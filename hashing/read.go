@@ -51,6 +51,14 @@ func (r *reader) file(j *job) error {
 // look reads a file or link once, if it must be read. The error is errAgain
 // if it was not the same all the while.
 func (r *reader) look(j *job) error {
+	if j.regular && r.scan.Known.find(j.path) == nil {
+		// It has to be read: then a stat of what was opened is enough. What
+		// cannot be opened may be nothing to read.
+		if fd, err := r.open(j); err == nil {
+			defer unix.Close(fd)
+			return r.opened(j, fd)
+		}
+	}
 	st, err := fstatat(j.dir.fd, j.name)
 	if err == unix.ENOENT {
 		return errAgain
@@ -62,16 +70,10 @@ func (r *reader) look(j *job) error {
 		r.leave(j.path, reason)
 		return nil
 	}
-	file := File{Input: Input{Path: j.path, Mode: uint16(st.Mode & 0o7777)}, ID: format.IdentityOf(&st)}
-	until, ok := r.settlesAt(file.ID)
-	if until > 0 {
-		if err := r.scan.clock.waitUntil(r.ctx, until); err != nil {
-			return err
-		}
-		// It settles only as it was; and as it is now was not looked at.
-		if st, err = fstatat(j.dir.fd, j.name); err != nil || format.IdentityOf(&st) != file.ID {
-			return errAgain
-		}
+	file := fileOf(j, &st)
+	ok, err := r.settle(file.ID, func() (unix.Stat_t, error) { return fstatat(j.dir.fd, j.name) })
+	if err != nil {
+		return err
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
@@ -85,6 +87,47 @@ func (r *reader) look(j *job) error {
 		return nil
 	}
 	return r.regular(j, &file, ok)
+}
+
+// opened reads what was opened without a look at it.
+func (r *reader) opened(j *job, fd int) error {
+	st, err := fstat(fd)
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		j.regular = false
+		return errAgain
+	}
+	if reason := r.unfit(&st); reason != "" {
+		r.leave(j.path, reason)
+		return nil
+	}
+	file := fileOf(j, &st)
+	ok, err := r.settle(file.ID, func() (unix.Stat_t, error) { return fstat(fd) })
+	if err != nil {
+		return err
+	}
+	r.hook(j, false)
+	return r.content(j, fd, &file, ok)
+}
+
+func fileOf(j *job, st *unix.Stat_t) File {
+	return File{Input: Input{Path: j.path, Mode: uint16(st.Mode & 0o7777)}, ID: format.IdentityOf(st)}
+}
+
+// settle waits until id certifies what is read from then on, and says whether it
+// does. It is errAgain if again, another stat, shows that it changed meanwhile.
+func (r *reader) settle(id format.Identity, again func() (unix.Stat_t, error)) (certain bool, err error) {
+	until, ok := r.settlesAt(id)
+	if until == 0 {
+		return ok, nil
+	}
+	if err := r.scan.clock.waitUntil(r.ctx, until); err != nil {
+		return false, err
+	}
+	// It settles only as it was; and as it is now was not looked at.
+	if st, err := again(); err != nil || format.IdentityOf(&st) != id {
+		return false, errAgain
+	}
+	return ok, nil
 }
 
 func (r *reader) hook(j *job, read bool) {
@@ -134,8 +177,7 @@ func (r *reader) link(j *job, file *File, certain bool) error {
 // certain.
 func (r *reader) regular(j *job, file *File, certain bool) error {
 	r.hook(j, false)
-	// O_NONBLOCK: a FIFO put there since must not block us.
-	fd, err := openat(j.dir.fd, j.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC)
+	fd, err := r.open(j)
 	switch err {
 	case nil:
 	case unix.ENOENT, unix.ELOOP, unix.EMLINK, unix.ENXIO, unix.ENODEV:
@@ -147,7 +189,19 @@ func (r *reader) regular(j *job, file *File, certain bool) error {
 	if err := same(fd, file.ID); err != nil {
 		return err
 	}
-	n, err := r.digest(fd, &file.Digest)
+	return r.content(j, fd, file, certain)
+}
+
+// open opens a file that is to be read.
+func (r *reader) open(j *job) (int, error) {
+	// O_NONBLOCK: a FIFO put there since must not block us.
+	return openat(j.dir.fd, j.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC)
+}
+
+// content reads and adds a regular file that is open, and has the identity of
+// file.
+func (r *reader) content(j *job, fd int, file *File, certain bool) error {
+	n, err := r.digest(fd, uint64(file.ID.Size), &file.Digest)
 	if err != nil {
 		return r.failed("read", j.path, err)
 	}
@@ -176,25 +230,27 @@ func same(fd int, id format.Identity) error {
 	return nil
 }
 
-// digest reads fd to its end.
-func (r *reader) digest(fd int, d *Digest) (n uint64, err error) {
+// digest reads fd, of size bytes. That nothing follows them it leaves to a stat to
+// tell: to read the end would be another system call for each file.
+func (r *reader) digest(fd int, size uint64, d *Digest) (n uint64, err error) {
 	r.h.Reset()
-	for {
+	for ended := false; !ended; {
 		if err := r.ctx.Err(); err != nil {
 			return n, err
 		}
-		k, err := unix.Read(fd, r.buf)
+		// One byte more, so that what is longer than its size shows.
+		k, err := unix.Read(fd, r.buf[:min(uint64(len(r.buf)), size-n+1)])
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err != nil:
 			return n, err
-		case k == 0:
-			r.h.Sum(d[:0])
-			return n, nil
 		}
 		r.h.Write(r.buf[:k])
 		r.scan.Progress.Bytes.Add(int64(k))
 		n += uint64(k)
+		ended = k == 0 || n >= size
 	}
+	r.h.Sum(d[:0])
+	return n, nil
 }

@@ -26,9 +26,10 @@ type walk struct {
 
 // A job is a file or link to be read.
 type job struct {
-	dir  *handle
-	name string
-	path string
+	dir     *handle
+	name    string
+	path    string
+	regular bool // by its directory: it may be something else by now
 }
 
 // A place is what a directory is, whatever its path.
@@ -241,7 +242,7 @@ func (w *walk) take(l *level, name string, typ byte, s *step) (bool, error) {
 		return false, nil
 	}
 	w.scan.Progress.Found.Add(1)
-	j := job{l.h.retain(), name, s.path}
+	j := job{l.h.retain(), name, s.path, typ == typeRegular}
 	select {
 	case w.jobs <- j:
 		return false, nil

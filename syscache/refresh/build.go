@@ -3,6 +3,7 @@ package refresh
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -427,7 +428,13 @@ func buildFiles(_ context.Context, in Inputs, emit func(key, value []byte) error
 		b = append(b, f.Type.String()...)
 		b = append(b, `","size":`...)
 		b = strconv.AppendUint(b, f.Size, 10)
-		b = fmt.Appendf(b, `,"mode":"%04o","digest":"%s"}`, f.Mode, f.Digest)
+		b = append(b, `,"mode":"`...)
+		for shift := 9; shift >= 0; shift -= 3 {
+			b = append(b, '0'+byte(f.Mode>>shift&7))
+		}
+		b = append(b, `","digest":"`...)
+		b = hex.AppendEncode(b, f.Digest[:])
+		b = append(b, `"}`...)
 		if err := emit([]byte(f.Path), b); err != nil {
 			return err
 		}

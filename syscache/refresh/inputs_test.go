@@ -181,7 +181,7 @@ func TestListChanges(t *testing.T) {
 	}
 	for _, text := range []string{"lib/a\n", "share/FILES\n"} {
 		writeFile(t, root+"/share/FILES", text, 0o644)
-		_, err := r.recipeParts(t.Context(), &snapshot{}, list, &hashing.Inventory{})
+		_, _, err := r.recipeParts(t.Context(), &snapshot{}, list, &hashing.Inventory{})
 		if errors.Is(err, errOvertaken) != (text != "lib/a\n") {
 			t.Errorf("%q: %v", text, err)
 		}

@@ -31,11 +31,10 @@ type snapshot struct {
 	manifest  *hashing.Manifest
 	encoded   []byte // the manifest
 	key       syscache.Key
-	tree      *hashing.Tree
-	recipe    *hashing.Tree
 	witnesses []format.Witness
 	stats     format.Stats
 	absolute  map[string]format.Identity // of recipe files that are named by an absolute path
+	passed    []hashing.Access           // directories that were only gone through
 	hashed    int
 	open      bool // to what stats does not show: more files by absolute patterns
 }
@@ -65,19 +64,21 @@ func (r *refresher) observe(ctx context.Context) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.tree, err = r.scanInputs(ctx, list, known); err != nil {
-		return nil, err
-	}
-	parts, err := r.recipeParts(ctx, s, list, known)
+	tree, err := r.scanInputs(ctx, list, known)
 	if err != nil {
 		return nil, err
 	}
-	s.hashed = s.tree.Hashed
-	s.manifest = &hashing.Manifest{Recipe: parts, Inputs: s.tree.Manifest()}
+	parts, recipe, err := r.recipeParts(ctx, s, list, known)
+	if err != nil {
+		return nil, err
+	}
+	s.hashed = tree.Hashed
+	s.passed = slices.Concat(tree.Passed, recipe.Passed)
+	s.stats = statSection(s.absolute, tree, recipe)
+	r.known = hashing.NewInventory(tree, recipe)
+	s.manifest = &hashing.Manifest{Recipe: parts, Inputs: tree.Manifest()}
 	s.encoded = s.manifest.Encode()
 	s.key = hashing.KeyOf(s.encoded)
-	s.stats = statSection(s.absolute, s.tree, s.recipe)
-	r.known = hashing.NewInventory(s.tree, s.recipe)
 	return s, nil
 }
 
@@ -127,9 +128,9 @@ func (r *refresher) warnLeft(left []hashing.Left) {
 }
 
 // recipeParts returns the parts of the manifest that are not inputs. Its files
-// under the root are scanned as inputs are, and certified with them; a list of
-// the inputs is one.
-func (r *refresher) recipeParts(ctx context.Context, s *snapshot, list *fileList, known *hashing.Inventory) ([]hashing.Part, error) {
+// under the root, recipe, are scanned as inputs are, and certified with them; a
+// list of the inputs is one.
+func (r *refresher) recipeParts(ctx context.Context, s *snapshot, list *fileList, known *hashing.Inventory) (_ []hashing.Part, recipe *hashing.Tree, err error) {
 	parts := map[string]hashing.Digest{
 		"cache": hashing.Value([]byte(r.c.Name)),
 		"kind":  hashing.Value([]byte(r.c.kind().String())),
@@ -161,35 +162,34 @@ func (r *refresher) recipeParts(ctx context.Context, s *snapshot, list *fileList
 			under = append(under, p)
 		}
 	}
-	var err error
-	if s.recipe, err = r.scan(ctx, under, nil, known); err != nil {
-		return nil, err
+	if recipe, err = r.scan(ctx, under, nil, known); err != nil {
+		return nil, nil, err
 	}
-	r.warnLeft(s.recipe.Left)
-	for _, in := range s.recipe.Manifest() {
+	r.warnLeft(recipe.Left)
+	for _, in := range recipe.Manifest() {
 		parts["file "+in.Path] = in.Digest
 		if in.Type == hashing.Symlink {
 			r.tell("recipe %s is a symbolic link: only a change of where it leads is noticed, so name what is there too", format.Show(in.Path))
 		}
 	}
 	if list != nil && parts["file "+list.path] != list.digest {
-		return nil, overtaken("%s changed while it was read", format.Show(list.path))
+		return nil, nil, overtaken("%s changed while it was read", format.Show(list.path))
 	}
 	for _, p := range under {
-		if !slices.ContainsFunc(s.recipe.Files, func(f hashing.File) bool { ok, _ := doublestar.Match(p, f.Path); return ok }) {
-			return nil, r.c.mistaken("recipe", fmt.Sprintf("recipe %q matches no file", p), unmatchedHint)
+		if !slices.ContainsFunc(recipe.Files, func(f hashing.File) bool { ok, _ := doublestar.Match(p, f.Path); return ok }) {
+			return nil, nil, r.c.mistaken("recipe", fmt.Sprintf("recipe %q matches no file", p), unmatchedHint)
 		}
 	}
 	for _, pattern := range absolute {
 		if err := r.absoluteRecipe(ctx, s, pattern, parts); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	sorted := make([]hashing.Part, 0, len(parts))
 	for _, label := range slices.Sorted(maps.Keys(parts)) {
 		sorted = append(sorted, hashing.Part{Label: label, Digest: parts[label]})
 	}
-	return sorted, nil
+	return sorted, recipe, nil
 }
 
 // joinArgs encodes a command so that no two are the same bytes.
@@ -381,16 +381,15 @@ func (r *refresher) warnUncertified(s *snapshot) {
 	if r.c.Witness != nil {
 		return
 	}
-	for _, t := range []*hashing.Tree{s.tree, s.recipe} {
-		for i := range t.Files {
-			if t.Files[i].ID == (format.Identity{}) {
-				r.tell("every reader will miss: the times of %q certify nothing (they are 0, in the future, or an image's)", t.Files[i].Path)
-				return
-			}
+	const nothing = "certify nothing (they are 0, in the future, or an image's)"
+	for d := range s.stats.All() {
+		if d.Check && d.ID == (format.Identity{}) {
+			r.tell("every reader will miss: the times of the directory %q %s", d.Path, nothing)
+			return
 		}
-		for i := range t.Dirs {
-			if t.Dirs[i].ID == (format.Identity{}) {
-				r.tell("every reader will miss: the times of the directory %q certify nothing (they are 0, in the future, or an image's)", t.Dirs[i].Path)
+		for _, f := range d.Files {
+			if f.ID == (format.Identity{}) {
+				r.tell("every reader will miss: the times of %q %s", path.Join(d.Path, f.Name), nothing)
 				return
 			}
 		}

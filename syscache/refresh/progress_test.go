@@ -91,7 +91,7 @@ func TestProgress(t *testing.T) {
 	want := []string{
 		"phase 3: 2 of 0, 2 read, 15 bytes, 0 rows",
 		"phase 3: 2 of 0, 2 read, 15 bytes, 1 rows",
-		"phase 4: 2 of 2, 0 read, 0 bytes, 1 rows",
+		"phase 4: 2 of 0, 2 read, 15 bytes, 1 rows",
 		"phase 3: 3 of 2, 1 read, 1 bytes, 0 rows",
 		"phase 3: 3 of 2, 1 read, 1 bytes, 1 rows",
 	}

@@ -324,14 +324,16 @@ func (r *refresher) rebuild(ctx context.Context, s *snapshot, old *generation, b
 	if err != nil {
 		return nil, nil, err
 	}
-	after, err := r.observe(ctx)
-	if err != nil {
-		return nil, nil, err
+	after := s
+	if r.c.reads() && !r.unmoved(s) {
+		if after, err = r.observe(ctx); err != nil {
+			return nil, nil, err
+		}
+		if changed := s.changed(after); changed != "" {
+			return nil, nil, &HintedError{overtaken("%s changed while the cache was built", changed), builtHint}
+		}
+		after.hashed = max(after.hashed, s.hashed)
 	}
-	if changed := s.changed(after); changed != "" {
-		return nil, nil, &HintedError{overtaken("%s changed while the cache was built", changed), builtHint}
-	}
-	after.hashed = max(after.hashed, s.hashed)
 	g, err := r.keep(staged, old, before)
 	return g, after, err
 }

@@ -42,19 +42,24 @@ type rowSorter struct {
 	disk   disk
 	dir    string // where runs are spilled
 	memory int
-	arena  []byte
+	used   int // of it
+	chunks [][]byte
 	rows   []sortedRow
 	runs   []string
 	count  int // of all rows
 }
 
-// A sortedRow is a row in the arena, in the order it was emitted.
+// A sortedRow is a row in a chunk, its key and then its value.
 type sortedRow struct {
-	at   int // offset of the key in the arena
-	key  uint32
-	val  uint32
-	from uint64
+	chunk, at uint32
+	key, val  uint32 // how long they are
+	from      uint64
 }
+
+// chunkSize is what is asked for at once: one piece that grows would be copied
+// again and again, and take twice the memory. A row that is larger has one of
+// its own.
+const chunkSize = 1 << 20
 
 func newRowSorter(d disk, dir string) *rowSorter {
 	return &rowSorter{disk: d, dir: dir, memory: sortMemory}
@@ -65,23 +70,45 @@ func newRowSorter(d disk, dir string) *rowSorter {
 // built for itself, of the input.
 func (s *rowSorter) add(key, value []byte, from uint64) error {
 	const overhead = 24
-	if len(s.rows) > 0 && len(s.arena)+len(key)+len(value)+overhead*len(s.rows) > s.memory {
+	size := len(key) + len(value)
+	if len(s.rows) > 0 && s.used+size > s.memory {
 		if err := s.spill(); err != nil {
 			return err
 		}
 	}
+	last := len(s.chunks) - 1
+	if last < 0 || len(s.chunks[last])+size > cap(s.chunks[last]) {
+		s.addChunk(size)
+		last++
+	}
+	c := &s.chunks[last]
+	s.rows = append(s.rows, sortedRow{uint32(last), uint32(len(*c)), uint32(len(key)), uint32(len(value)), from})
+	*c = append(append(*c, key...), value...)
+	s.used += size + overhead
 	s.count++
-	s.rows = append(s.rows, sortedRow{len(s.arena), uint32(len(key)), uint32(len(value)), from})
-	s.arena = append(append(s.arena, key...), value...)
 	return nil
 }
 
-func (s *rowSorter) keyOf(r sortedRow) []byte { return s.arena[r.at : r.at+int(r.key)] }
-
-func (s *rowSorter) valueOf(r sortedRow) []byte {
-	start := r.at + int(r.key)
-	return s.arena[start : start+int(r.val)]
+// addChunk adds an empty chunk for size bytes or more: one that was spilled, if
+// there is one.
+func (s *rowSorter) addChunk(size int) {
+	n := len(s.chunks)
+	if n < cap(s.chunks) {
+		if spilled := s.chunks[:n+1][n]; cap(spilled) >= size {
+			s.chunks = append(s.chunks, spilled[:0])
+			return
+		}
+	}
+	s.chunks = append(s.chunks, make([]byte, 0, max(min(chunkSize, s.memory), size)))
 }
+
+func (s *rowSorter) bytesOf(r sortedRow) []byte {
+	return s.chunks[r.chunk][r.at : r.at+r.key+r.val]
+}
+
+func (s *rowSorter) keyOf(r sortedRow) []byte { return s.bytesOf(r)[:r.key] }
+
+func (s *rowSorter) valueOf(r sortedRow) []byte { return s.bytesOf(r)[r.key:] }
 
 func (s *rowSorter) sort() {
 	byKey := func(a, b sortedRow) int {
@@ -110,14 +137,14 @@ func (s *rowSorter) spill() error {
 		binary.LittleEndian.PutUint32(h[4:], r.val)
 		binary.LittleEndian.PutUint64(h[8:], r.from)
 		w.Write(h[:])
-		w.Write(s.arena[r.at : r.at+int(r.key)+int(r.val)])
+		w.Write(s.bytesOf(r))
 	}
 	err = w.Flush()
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
 	s.runs = append(s.runs, path)
-	s.arena, s.rows = s.arena[:0], s.rows[:0]
+	s.chunks, s.rows, s.used = s.chunks[:0], s.rows[:0], 0
 	return err
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"slices"
 
 	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/format"
@@ -101,17 +100,7 @@ func (r *refresher) recognized(before *published) (g *generation, inputs int) {
 	if m.declared != r.declared() {
 		return nil, 0
 	}
-	for _, was := range m.passed {
-		if is, err := hashing.AccessOf(r.root, was.Path); err != nil || is != was {
-			return nil, 0
-		}
-	}
-	for i := range before.pointer.Witnesses {
-		if !witness.Unmoved(r.root, &before.pointer.Witnesses[i]) {
-			return nil, 0
-		}
-	}
-	if witness.CheckStats(r.root, stats) != nil {
+	if !r.asItWas(before.pointer.Witnesses, stats, m.passed) {
 		return nil, 0
 	}
 	g = r.present(before.pointer.Key)
@@ -122,6 +111,28 @@ func (r *refresher) recognized(before *published) (g *generation, inputs int) {
 	return g, int(m.inputs)
 }
 
+// asItWas says whether all that a scan looked at is as it was then. False may be
+// wrong.
+func (r *refresher) asItWas(witnesses []format.Witness, stats format.Stats, passed []hashing.Access) bool {
+	for _, was := range passed {
+		if is, err := hashing.AccessOf(r.root, was.Path); err != nil || is != was {
+			return false
+		}
+	}
+	for i := range witnesses {
+		if !witness.Unmoved(r.root, &witnesses[i]) {
+			return false
+		}
+	}
+	return witness.CheckStats(r.root, stats) == nil
+}
+
+// unmoved says whether the install is as it was when s was taken, without
+// another scan. False may be wrong.
+func (r *refresher) unmoved(s *snapshot) bool {
+	return !s.open && len(r.told) == 0 && r.asItWas(s.witnesses, s.stats, s.passed)
+}
+
 // remember keeps for saveSeen that pointer is what s comes to. What had to be
 // warned of is warned of by the next refresh too, so that has to look.
 func (r *refresher) remember(pointer []byte, s *snapshot) {
@@ -130,7 +141,7 @@ func (r *refresher) remember(pointer []byte, s *snapshot) {
 	}
 	r.seen = &seen{
 		declared: r.declared(), pointer: digestOf(pointer), inputs: uint32(len(s.manifest.Inputs)),
-		passed: slices.Concat(s.tree.Passed, s.recipe.Passed),
+		passed: s.passed,
 	}
 	if r.c.Witness != nil {
 		r.seen.stats = s.stats

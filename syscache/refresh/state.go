@@ -93,13 +93,14 @@ func (r *refresher) inventory() *hashing.Inventory {
 
 // saveInventory writes the digests that are known now, if they are not those
 // that are saved, so that the next refresh, even after a failure of this one,
-// need not read those files again.
+// need not read those files again. They are let go of then: another look at the
+// inputs, which is seldom, reads them back.
 func (r *refresher) saveInventory() {
 	if r.image {
 		return
 	}
-	if b := r.known.Encode(); !bytes.Equal(b, r.saved) && r.replace(format.Inventory, b) == nil {
-		r.saved = b
+	if b := r.known.Encode(); bytes.Equal(b, r.saved) || r.replace(format.Inventory, b) == nil {
+		r.known, r.saved = nil, nil
 	}
 }
 
