@@ -106,7 +106,7 @@ var mutations = []mutation{
 	},
 	{
 		"witnesses are recorded after the scan", "syscache/refresh/observe.go",
-		"\ts.hashed = s.tree.Hashed\n", `	s.witnesses = nil
+		"\ts.hashed = tree.Hashed\n", `	s.witnesses = nil
 	for _, w := range r.c.Witness {
 		recorded, err := r.recordWitness(ctx, strings.TrimSuffix(w, "/"))
 		if err != nil {
@@ -114,7 +114,7 @@ var mutations = []mutation{
 		}
 		s.witnesses = append(s.witnesses, recorded)
 	}
-	s.hashed = s.tree.Hashed
+	s.hashed = tree.Hashed
 `,
 		"syscache/refresh", "TestWitnessBeforeScan",
 	},
@@ -220,12 +220,12 @@ var mutations = []mutation{
 	},
 	{
 		"a witness that moved is as it was seen", "syscache/refresh/seen.go",
-		"if !witness.Unmoved(r.root, &before.pointer.Witnesses[i]) {", "if i < 0 {",
+		"if !witness.Unmoved(r.root, &witnesses[i]) {", "if i < 0 {",
 		"syscache/refresh", "TestSeen",
 	},
 	{
 		"what was seen is not looked at again", "syscache/refresh/seen.go",
-		"if witness.CheckStats(r.root, stats) != nil {", "if stats == nil {",
+		"return witness.CheckStats(r.root, stats) == nil", "return stats != nil",
 		"syscache/refresh", "TestSeen",
 	},
 	{

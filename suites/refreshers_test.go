@@ -75,7 +75,7 @@ func TestFiftyRefreshersBuildOnce(t *testing.T) {
 			t.Errorf("a refresher: %v", o)
 		}
 		for _, outcome := range []string{"built", "recertified", "unchanged"} {
-			if strings.Contains(o.stdout, outcome) {
+			if strings.Contains(o.stdout, `"outcome":"`+outcome+`"`) {
 				outcomes[outcome]++
 			}
 		}
