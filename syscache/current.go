@@ -3,6 +3,7 @@ package syscache
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/syscache/syscache/internal/format"
@@ -76,9 +77,10 @@ type sighting struct {
 
 func (s *sighting) decoded(root string, b []byte, p *format.Pointer) {
 	s.bytes, s.pointer = b, p
+	root = strings.TrimSuffix(root, "/")
 	s.witnesses = make([]unix.Path, len(p.Witnesses))
 	for i := range p.Witnesses {
-		s.witnesses[i] = unix.NewPath(format.Join(root, p.Witnesses[i].Path))
+		s.witnesses[i] = unix.NewPath(root, p.Witnesses[i].Path)
 	}
 }
 

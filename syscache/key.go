@@ -21,7 +21,11 @@ func ParseKey(s string) (Key, error) {
 }
 
 // String returns k as 64 lower-case hexadecimal digits.
-func (k Key) String() string { return hex.EncodeToString(k[:]) }
+func (k Key) String() string {
+	var digits [2 * len(k)]byte
+	hex.Encode(digits[:], k[:])
+	return string(digits[:])
+}
 
 // Short returns the first 12 digits of String, for people to read.
 func (k Key) Short() string { return hex.EncodeToString(k[:6]) }

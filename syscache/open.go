@@ -52,7 +52,7 @@ func Open(root, cache string, o *ReadOptions) (*Reader, error) {
 		r.options.CacheDirs = defaultCacheDirs(root)
 	}
 	err := r.open()
-	if errors.As(err, new(movedError)) {
+	if _, moved := errors.AsType[movedError](err); moved {
 		// A refresher published, and collected the old generation, between
 		// our reading the pointer and opening what it names. Or, where another
 		// host did, while we read the pointer itself: ESTALE.
@@ -90,7 +90,7 @@ func (r *Reader) open() error {
 
 // look finds the pointer that decides, and checks it and its witnesses.
 func (r *Reader) look() (*sighting, error) {
-	r.stale, r.dataPath = nil, ""
+	r.stale, r.dataPath = nil, nil
 	s := &sighting{at: time.Now()}
 	for i, dir := range r.options.CacheDirs {
 		s.place = i
@@ -115,20 +115,20 @@ func (r *Reader) look() (*sighting, error) {
 // is the cache's directory as it was before it was looked into.
 func (r *Reader) readPointer(s *sighting, cacheDir string) (home sight, err error) {
 	t := r.trustIn(cacheDir)
-	dir := cacheDir + "/" + r.cache
-	r.pointerPath = dir + "/" + format.Current
-	if home, err = r.checkDir(s, t, dir); err != nil {
+	current := unix.NewPath(cacheDir, r.cache, format.Current)
+	r.pointerPath = current
+	if home, err = r.checkDir(s, &t); err != nil {
 		return home, err
 	}
-	b, err := r.readCurrent(s, t, dir)
+	b, err := r.readFile(s, &t, current)
 	// Neither there: a refresh may have made one and removed the other between
 	// the two looks.
 	for range 2 {
 		if err == unix.ENOENT {
-			b, err = r.readStale(s, t, dir)
+			b, err = r.readStale(s, &t, current)
 		}
 		if err == unix.ENOENT {
-			b, err = r.readCurrent(s, t, dir)
+			b, err = r.readFile(s, &t, current)
 		}
 	}
 	if err != nil {
@@ -142,39 +142,35 @@ func (r *Reader) readPointer(s *sighting, cacheDir string) (home sight, err erro
 		return home, corrupt("%s is the pointer of cache %s", r.pointerPath, p.Cache)
 	}
 	s.decoded(r.root, b, p)
-	return home, r.checkRoot(p, t)
+	return home, r.checkRoot(p, &t)
 }
 
 // trustIn returns what decides whom to believe in a cache_dir.
-func (r *Reader) trustIn(cacheDir string) *trust {
-	return &trust{root: r.root, uids: r.options.TrustUIDs, cacheDir: cacheDir, internal: r.internal(cacheDir)}
+func (r *Reader) trustIn(cacheDir string) trust {
+	return trust{root: r.root, uids: r.options.TrustUIDs, cacheDir: cacheDir, internal: r.internal(cacheDir)}
 }
 
-// checkDir checks a cache's directory.
-func (r *Reader) checkDir(s *sighting, t *trust, dir string) (sight, error) {
-	home := sight{path: unix.NewPath(dir)}
+// checkDir checks the cache's directory.
+func (r *Reader) checkDir(s *sighting, t *trust) (sight, error) {
+	home := sight{path: unix.NewPath(t.cacheDir, r.cache)}
 	var st unix.Stat_t
-	if err := lstat(dir, &st); err != nil {
+	if err := home.path.Lstat(&st); err != 0 {
 		return home, err
 	}
-	if err := t.check(&st, unix.S_IFDIR, dir); err != nil {
+	if err := t.check(&st, unix.S_IFDIR, home.path); err != nil {
 		return home, untrusted(err)
 	}
 	home.saw(&st, s.at)
 	return home, nil
 }
 
-func (r *Reader) readCurrent(s *sighting, t *trust, dir string) ([]byte, error) {
-	return r.readFile(s, t, dir+"/"+format.Current)
-}
-
 // readStale is what there is where there is no current pointer.
-func (r *Reader) readStale(s *sighting, t *trust, dir string) ([]byte, error) {
+func (r *Reader) readStale(s *sighting, t *trust, current unix.Path) ([]byte, error) {
 	marked := fmt.Errorf("%w: it was marked stale, and no refresh has finished since", ErrStale)
-	path := dir + "/" + format.Stale
+	path := unix.NewPath(t.cacheDir, r.cache, format.Stale)
 	if !r.options.AllowStale {
 		var st unix.Stat_t
-		if err := lstat(path, &st); err != nil {
+		if err := path.Lstat(&st); err != 0 {
 			return nil, err
 		}
 		return nil, marked
@@ -182,7 +178,7 @@ func (r *Reader) readStale(s *sighting, t *trust, dir string) ([]byte, error) {
 	b, err := r.readFile(s, t, path)
 	if err == nil {
 		r.stale, r.pointerPath = marked, path
-		s.marked = unix.NewPath(dir + "/" + format.Current)
+		s.marked = current
 	}
 	return b, err
 }
@@ -193,7 +189,7 @@ func (r *Reader) readStale(s *sighting, t *trust, dir string) ([]byte, error) {
 func (r *Reader) internal(cacheDir string) string {
 	own := []string{format.CacheDir, format.ImageCacheDir}
 	for _, dir := range own {
-		if format.Join(r.root, dir) == cacheDir {
+		if format.Joined(cacheDir, r.root, dir) {
 			return dir
 		}
 	}
@@ -260,48 +256,49 @@ func (r *Reader) certify(s *sighting) error {
 func (r *Reader) openGeneration(s *sighting) error {
 	p := s.pointer
 	r.key, r.meta = p.Key, p.Meta
-	name := format.Generation(r.key.String())
-	gone := error(movedError{fmt.Errorf("%w: %s, which %s names", ErrMissing, name, r.pointerPath)})
+	key := r.key.String()
+	var passed error // why one that has it, perhaps, was not looked into
 	for j := range r.options.CacheDirs {
 		cacheDir := r.options.CacheDirs[(s.place+j)%len(r.options.CacheDirs)]
-		dir := cacheDir + "/" + r.cache
 		t := r.trustIn(cacheDir)
 		if j > 0 {
-			if _, err := r.checkDir(s, t, dir); err != nil {
+			if _, err := r.checkDir(s, &t); err != nil {
 				if errors.Is(err, ErrUntrusted) {
-					gone = err // unless another one has it
+					passed = err
 				}
 				continue
 			}
 		}
-		path := dir + "/" + name
 		var err error
 		if p.Kind == format.KindFiles {
-			err = r.openFiles(t, path+"/"+format.Files)
+			err = r.openFiles(&t, unix.NewPath(cacheDir, r.cache, format.Generations, key, format.Files))
 		} else {
-			err = r.openTable(t, path+"/"+format.Table, p.TableSize)
+			err = r.openTable(&t, unix.NewPath(cacheDir, r.cache, format.Generations, key, format.Table), p.TableSize)
 		}
 		if err != unix.ENOENT && err != unix.ENOTDIR && err != unix.ESTALE {
 			return err
 		}
 	}
-	return gone
+	if passed != nil {
+		return passed
+	}
+	return movedError{fmt.Errorf("%w: %s, which %s names", ErrMissing, format.Generation(key), r.pointerPath)}
 }
 
-func (r *Reader) openFiles(t *trust, path string) error {
+func (r *Reader) openFiles(t *trust, path unix.Path) error {
 	r.dataPath = path
 	var st unix.Stat_t
-	if err := lstat(path, &st); err != nil {
+	if err := path.Lstat(&st); err != 0 {
 		return err
 	}
 	if err := t.check(&st, unix.S_IFDIR, path); err != nil {
 		return untrusted(err)
 	}
-	r.dir = path
+	r.dir = path.String()
 	return nil
 }
 
-func (r *Reader) openTable(t *trust, path string, size uint64) error {
+func (r *Reader) openTable(t *trust, path unix.Path, size uint64) error {
 	r.dataPath = path
 	fd, st, err := openTrusted(t, path)
 	if err != nil {
@@ -332,12 +329,12 @@ func (r *Reader) readHeader(size uint64) error {
 }
 
 // readFile returns the contents of a trusted pointer, the one seen.
-func (r *Reader) readFile(seen *sighting, t *trust, path string) ([]byte, error) {
+func (r *Reader) readFile(seen *sighting, t *trust, path unix.Path) ([]byte, error) {
 	fd, st, err := openTrusted(t, path)
 	if err != nil {
 		return nil, err
 	}
-	seen.file = sight{path: unix.NewPath(path)}
+	seen.file = sight{path: path}
 	seen.file.saw(&st, seen.at)
 	size := uint64(st.Size)
 	s := source{fd: fd, size: size}
@@ -353,17 +350,14 @@ func (r *Reader) readFile(seen *sighting, t *trust, path string) ([]byte, error)
 }
 
 // openTrusted opens a regular file that t trusts.
-func openTrusted(t *trust, path string) (fd int, st unix.Stat_t, err error) {
-	err = ignoringEINTR(func() error {
-		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-		return err
-	})
-	switch err {
-	case nil:
+func openTrusted(t *trust, path unix.Path) (fd int, st unix.Stat_t, err error) {
+	fd, errno := path.Open(unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC)
+	switch errno {
+	case 0:
 	case unix.ELOOP, unix.EMLINK, unix.ENXIO: // a symbolic link; a socket
 		return -1, st, untrusted(fmt.Errorf("%s is not a regular file", path))
 	default:
-		return -1, st, err
+		return -1, st, errno
 	}
 	err = ignoringEINTR(func() error { return unix.Fstat(fd, &st) })
 	if err == nil {
@@ -378,12 +372,6 @@ func openTrusted(t *trust, path string) (fd int, st unix.Stat_t, err error) {
 	return fd, st, nil
 }
 
-func lstat(path string, st *unix.Stat_t) error {
-	return ignoringEINTR(func() error {
-		return unix.Fstatat(unix.AT_FDCWD, path, st, unix.AT_SYMLINK_NOFOLLOW)
-	})
-}
-
 func staleBy(err error) error { return fmt.Errorf("%w: %w", ErrStale, err) }
 
 func untrusted(err error) error { return fmt.Errorf("%w: %w", ErrUntrusted, err) }
@@ -393,4 +381,4 @@ func corrupt(f string, args ...any) error {
 }
 
 // decodeError adds the path to an error of reading or decoding.
-func decodeError(path string, err error) error { return fmt.Errorf("%w: in %s", err, path) }
+func decodeError(path unix.Path, err error) error { return fmt.Errorf("%w: in %s", err, path) }

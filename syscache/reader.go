@@ -1,7 +1,6 @@
 package syscache
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"iter"
@@ -24,14 +23,14 @@ type Reader struct {
 	cache   string
 	options ReadOptions
 
-	pointerPath string
+	pointerPath unix.Path
 	seen        atomic.Pointer[sighting] // what Current compares with
 	key         Key
 	meta        [32]byte
 	stale       error
-	table       *table // kind table
-	dataPath    string // of the table or the files, once it is known
-	dir         string // kind files
+	table       *table    // kind table
+	dataPath    unix.Path // of the table or the files, once it is known
+	dir         string    // kind files
 }
 
 // A Row is one row of a table. Key and Value are valid until the Reader is
@@ -138,7 +137,7 @@ func (r *Reader) explain(op string, err error) error {
 			detail, _ := strings.CutPrefix(err.Error(), s.Error())
 			detail = strings.TrimPrefix(detail, ": ")
 			if s == ErrCorrupt && r.table != nil {
-				detail += ": in " + r.dataPath
+				detail += ": in " + r.dataPath.String()
 			}
 			e := &Error{Op: op, Root: r.root, Cache: r.cache, Detail: detail, Err: s, Hint: r.hint(s)}
 			switch {
@@ -150,7 +149,10 @@ func (r *Reader) explain(op string, err error) error {
 			return e
 		}
 	}
-	path := cmp.Or(r.dataPath, r.pointerPath)
+	path := r.dataPath.String()
+	if path == "" {
+		path = r.pointerPath.String()
+	}
 	if errors.Is(err, unix.ESTALE) { // another host removed it, and nobody here holds it
 		return r.fail(op, ErrMissing, fmt.Errorf("%w: %s", err, path))
 	}
@@ -169,7 +171,7 @@ func (r *Reader) hint(sentinel error) string {
 	case ErrCorrupt:
 		return "who may write the install can run: " + refresh + "--force " + r.cache
 	case ErrUntrusted:
-		return "make it belong to the owner of " + r.root + " and writable by nobody else, or remove " + filepath.Dir(r.pointerPath) + " and refresh as that owner, or as root"
+		return "make it belong to the owner of " + r.root + " and writable by nobody else, or remove " + filepath.Dir(r.pointerPath.String()) + " and refresh as that owner, or as root"
 	case ErrTooNew:
 		return "upgrade this program, or refresh with the version that it has"
 	case unix.EACCES:

@@ -26,16 +26,16 @@ type trust struct {
 }
 
 // check returns why what st is the stat of, at path, cannot be trusted, or nil.
-func (t *trust) check(st *unix.Stat_t, want uint32, path string) error {
+func (t *trust) check(st *unix.Stat_t, want uint32, path unix.Path) error {
 	err := t.checkAlone(st, want, path)
 	if err == nil && !t.owner(st.Uid) {
-		err = t.checkAbove(path)
+		err = t.checkAbove(path.String())
 	}
 	return err
 }
 
 // checkAlone is check without a look at the directories above.
-func (t *trust) checkAlone(st *unix.Stat_t, want uint32, path string) error {
+func (t *trust) checkAlone(st *unix.Stat_t, want uint32, path unix.Path) error {
 	mode := uint32(st.Mode) // 16 bits on BSDs
 	switch {
 	case mode&unix.S_IFMT != want:
@@ -63,9 +63,9 @@ func (t *trust) checkAbove(path string) error {
 		if below[i] != '/' {
 			continue
 		}
-		dir := format.Join(t.root, below[:i])
+		dir := unix.NewPath(format.Join(t.root, below[:i]))
 		var st unix.Stat_t
-		if err := lstat(dir, &st); err != nil {
+		if err := dir.Lstat(&st); err != 0 {
 			return fmt.Errorf("%s: %w", dir, err)
 		}
 		if err := t.checkAlone(&st, unix.S_IFDIR, dir); err != nil {

@@ -113,6 +113,13 @@ func Join(root, path string) string {
 	return root + "/" + path
 }
 
+// Joined says whether path is Join(root, relative).
+func Joined(path, root, relative string) bool {
+	dir, found := strings.CutSuffix(path, relative)
+	dir, slash := strings.CutSuffix(dir, "/")
+	return found && slash && dir == strings.TrimSuffix(root, "/")
+}
+
 // ShellQuote returns a path as a shell takes it.
 func ShellQuote(path string) string {
 	plain := func(r rune) bool {

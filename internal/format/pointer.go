@@ -3,6 +3,7 @@ package format
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 )
 
 // Kind says what a generation consists of.
@@ -70,6 +71,8 @@ const (
 	MaxPointer = MaxPointerHeader + maxStats
 	maxStats   = 1 << 30
 
+	minWitness = 5 // bytes: one that is absent, of one letter
+
 	flagStats    = 1
 	flagIdentity = 1
 )
@@ -134,6 +137,7 @@ func DecodePointer(b []byte) (*Pointer, error) {
 	stats := c.U64()
 	p.Key, p.Meta = c.Hash(), c.Hash()
 	p.Cache, p.Root = c.Str16(), c.Str16()
+	p.Witnesses = slices.Grow(p.Witnesses, min(witnesses, len(c.Rest)/minWitness))
 	for range witnesses {
 		w, err := c.witness()
 		if err != nil {
