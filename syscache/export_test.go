@@ -44,7 +44,7 @@ func TableOf(f *os.File) (*Reader, error) {
 		return nil, err
 	}
 	r := &Reader{table: &table{source: source{fd: fd, size: uint64(st.Size)}}}
-	b, err := r.table.read(0, format.TableHeaderSize)
+	b, err := r.table.read(0, format.TableHeaderSize, nil)
 	if err == nil {
 		r.table.TableHeader, err = format.DecodeTableHeader(b, r.table.size)
 	}

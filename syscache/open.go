@@ -317,7 +317,8 @@ func (r *Reader) readHeader(size uint64) error {
 	if r.table.size != size {
 		return corrupt("%d bytes, the pointer says %d", r.table.size, size)
 	}
-	b, err := r.table.read(0, format.TableHeaderSize)
+	var buf [format.TableHeaderSize]byte
+	b, err := r.table.read(0, format.TableHeaderSize, buf[:])
 	if err != nil {
 		return err
 	}
@@ -342,7 +343,7 @@ func (r *Reader) readFile(seen *sighting, t *trust, path unix.Path) ([]byte, err
 	if size > format.MaxPointer {
 		return nil, corrupt("%s has %d bytes", path, size)
 	}
-	b, err := s.read(0, size)
+	b, err := s.read(0, size, nil)
 	if err != nil && errors.Is(err, ErrCorrupt) {
 		err = decodeError(path, err)
 	}

@@ -55,11 +55,7 @@ func (r *Reader) Get(key []byte) (value []byte, err error) {
 		return nil, r.fail("get", errKind, nil)
 	}
 	r.table.use(1)
-	err = r.table.guarded(func() (err error) {
-		value, err = r.table.get(key)
-		return err
-	})
-	if err != nil {
+	if value, err = r.table.get(key); err != nil {
 		return nil, r.explain("get", err)
 	}
 	return value, nil

@@ -52,8 +52,9 @@ func (s *source) mmap() {
 }
 
 // read returns n bytes at off, or what there is of them: less only at the end
-// of the file. It allocates unless the file is mapped.
-func (s *source) read(off, n uint64) ([]byte, error) {
+// of the file. They are part of the mapping or, while there is none, in buf, or
+// in a new one if that is too small.
+func (s *source) read(off, n uint64, buf []byte) ([]byte, error) {
 	if off >= s.size {
 		return nil, nil
 	}
@@ -61,8 +62,10 @@ func (s *source) read(off, n uint64) ([]byte, error) {
 	if b := s.mapped(); b != nil {
 		return b[off : off+n : off+n], nil
 	}
-	b := make([]byte, n)
-	return b, s.pread(b, off)
+	if uint64(len(buf)) < n {
+		buf = make([]byte, n)
+	}
+	return buf[:n:n], s.pread(buf[:n], off)
 }
 
 func (s *source) pread(b []byte, off uint64) error {
@@ -93,21 +96,18 @@ func (s *source) close() error {
 	return err
 }
 
-// guarded runs f, which reads s, and returns a fault in a mapping (a file cut
-// by something that does not keep I5, a disk that fails) as an error instead
-// of the program's death. While s is not mapped, another goroutine may map it
-// at any instant.
-func (s *source) guarded(f func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			if _, fault := p.(interface{ Addr() uintptr }); !fault {
-				panic(p)
-			}
-			err = errCut
+// guard is to be deferred, with debug.SetPanicOnFault(true), by what reads a
+// source. It makes a fault in a mapping (a file cut by something that does not
+// keep I5, a disk that fails) the error instead of the program's death. While a
+// source is not mapped, another goroutine may map it at any instant.
+func guard(was bool, err *error) {
+	debug.SetPanicOnFault(was)
+	if p := recover(); p != nil {
+		if _, fault := p.(interface{ Addr() uintptr }); !fault {
+			panic(p)
 		}
-	}()
-	return f()
+		*err = errCut
+	}
 }
 
 // errCut is not made by corrupt: at the start of every program that imports us

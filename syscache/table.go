@@ -3,6 +3,7 @@ package syscache
 import (
 	"bytes"
 	"encoding/binary"
+	"runtime/debug"
 
 	"github.com/syscache/syscache/internal/format"
 )
@@ -20,11 +21,20 @@ type table struct {
 const probe = 64
 
 // get returns the value of key, or ErrNotFound.
-func (t *table) get(key []byte) ([]byte, error) {
+func (t *table) get(key []byte) (value []byte, err error) {
+	defer guard(debug.SetPanicOnFault(true), &err)
+	return t.find(key)
+}
+
+func (t *table) find(key []byte) ([]byte, error) {
 	hash := format.Checksum(key)
 	home := t.Home(hash)
 	end := min(home+uint64(t.MaxDisplacement)+1, t.Slots)
-	slots, err := t.slots(home, min(probe, end-home))
+	var buf []byte
+	if t.mapped() == nil {
+		buf = make([]byte, probe*format.SlotSize) // of this call: it does not escape
+	}
+	slots, err := t.slots(home, min(probe, end-home), buf)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +60,7 @@ func (t *table) get(key []byte) ([]byte, error) {
 	return nil, t.absent(home, end-home)
 }
 
-// search is get for a run of slots too long to walk: somebody chose many keys
+// search is find for a run of slots too long to walk: somebody chose many keys
 // with one hash. The slots ascend up to the first empty one, so the run is
 // searched by halves, and each slot's page is verified as it is read.
 func (t *table) search(key []byte, hash uint32, home, end uint64) ([]byte, error) {
@@ -60,7 +70,7 @@ func (t *table) search(key []byte, hash uint32, home, end uint64) ([]byte, error
 		if err := t.verify(format.SlotSize*mid, format.SlotSize); err != nil {
 			return nil, err
 		}
-		slot, err := t.slots(mid, 1)
+		slot, err := t.slots(mid, 1, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -96,9 +106,9 @@ func (t *table) compare(s uint64, key []byte) (value []byte, order int, err erro
 	return value, bytes.Compare(k, key), nil
 }
 
-// slots returns n slots from slot i on.
-func (t *table) slots(i, n uint64) ([]byte, error) {
-	return t.exactly(t.RowsEnd+format.SlotSize*i, format.SlotSize*n)
+// slots returns n slots from slot i on, in buf unless they are mapped.
+func (t *table) slots(i, n uint64, buf []byte) ([]byte, error) {
+	return t.exactly(t.RowsEnd+format.SlotSize*i, format.SlotSize*n, buf)
 }
 
 // row returns the verified row at offset, and its length.
@@ -111,7 +121,7 @@ func (t *table) row(offset uint64) (key, value []byte, size uint64, err error) {
 	if t.mapped() == nil {
 		first = min(most, 512) // most rows are small: one read
 	}
-	b, err := t.exactly(offset, first)
+	b, err := t.exactly(offset, first, nil)
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -119,7 +129,7 @@ func (t *table) row(offset uint64) (key, value []byte, size uint64, err error) {
 		k, v := format.RowLengths(b)
 		sane := k <= format.MaxKey && v <= format.MaxValue // else format.Row refuses it
 		if whole := format.RowSize(int(k), int(v)); sane && whole > first && whole <= most {
-			if b, err = t.exactly(offset, whole); err != nil {
+			if b, err = t.exactly(offset, whole, nil); err != nil {
 				return nil, nil, 0, err
 			}
 		}
@@ -141,11 +151,11 @@ func (t *table) absent(i, n uint64) error {
 func (t *table) verify(off, n uint64) error {
 	for page := off / format.PageSize; page <= (off+n-1)/format.PageSize; page++ {
 		start := page * format.PageSize
-		b, err := t.exactly(t.RowsEnd+start, min(format.PageSize, t.IndexSize()-start))
+		b, err := t.exactly(t.RowsEnd+start, min(format.PageSize, t.IndexSize()-start), nil)
 		if err != nil {
 			return err
 		}
-		sum, err := t.exactly(t.Pages()+4*page, 4)
+		sum, err := t.exactly(t.Pages()+4*page, 4, nil)
 		if err != nil {
 			return err
 		}
@@ -156,9 +166,9 @@ func (t *table) verify(off, n uint64) error {
 	return nil
 }
 
-// exactly reads n bytes at off, all of which the header says are there.
-func (t *table) exactly(off, n uint64) ([]byte, error) {
-	b, err := t.read(off, n)
+// exactly is read of n bytes at off, all of which the header says are there.
+func (t *table) exactly(off, n uint64, buf []byte) ([]byte, error) {
+	b, err := t.read(off, n, buf)
 	if err == nil && uint64(len(b)) != n {
 		err = corrupt("%d bytes at %d are beyond the end", n, off)
 	}
@@ -171,7 +181,7 @@ func (t *table) order(i uint64) (uint64, error) {
 	if err := t.verify(off, format.OrderSize); err != nil {
 		return 0, err
 	}
-	b, err := t.exactly(t.RowsEnd+off, format.OrderSize)
+	b, err := t.exactly(t.RowsEnd+off, format.OrderSize, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -180,9 +190,10 @@ func (t *table) order(i uint64) (uint64, error) {
 
 // seek returns an offset at or before the first row whose key is not less
 // than prefix, at most 64 rows before it.
-func (t *table) seek(prefix []byte) (uint64, error) {
+func (t *table) seek(prefix []byte) (offset uint64, err error) {
+	defer guard(debug.SetPanicOnFault(true), &err)
 	lo, hi := uint64(0), t.Orders()
-	offset := uint64(format.TableHeaderSize)
+	offset = format.TableHeaderSize
 	for lo < hi {
 		mid := lo + (hi-lo)/2
 		o, err := t.order(mid)
@@ -214,34 +225,27 @@ type scan struct {
 // scan returns a scan that begins with the first row whose key begins with
 // prefix.
 func (t *table) scan(prefix []byte) (*scan, error) {
-	s := &scan{t: t, prefix: bytes.Clone(prefix)}
-	err := t.guarded(func() (err error) {
-		s.offset, err = t.seek(prefix)
-		return err
-	})
-	return s, err
+	offset, err := t.seek(prefix)
+	return &scan{t: t, prefix: bytes.Clone(prefix), offset: offset}, err
 }
 
 // next returns the next row, or false at the end or after an error.
 func (s *scan) next() (row Row, more bool, err error) {
-	err = s.t.guarded(func() error {
-		for s.offset < s.t.RowsEnd {
-			key, value, size, err := s.row(s.offset)
-			if err != nil {
-				return err
-			}
-			s.offset += size
-			if bytes.HasPrefix(key, s.prefix) {
-				row, more = Row{key, value}, true
-				return nil
-			}
-			if bytes.Compare(key, s.prefix) > 0 {
-				return nil
-			}
+	defer guard(debug.SetPanicOnFault(true), &err)
+	for s.offset < s.t.RowsEnd {
+		key, value, size, err := s.row(s.offset)
+		if err != nil {
+			return Row{}, false, err
 		}
-		return nil
-	})
-	return row, more && err == nil, err
+		s.offset += size
+		if bytes.HasPrefix(key, s.prefix) {
+			return Row{key, value}, true, nil
+		}
+		if bytes.Compare(key, s.prefix) > 0 {
+			break
+		}
+	}
+	return Row{}, false, nil
 }
 
 const windowSize = 256 << 10
@@ -260,7 +264,7 @@ func (s *scan) row(offset uint64) (key, value []byte, size uint64, err error) {
 	// Not wholly in the window, or corrupt: a window that begins with it, or
 	// the row alone if it is larger than that, decides. A new one each time,
 	// for rows handed out refer to the old.
-	if s.window, err = s.t.exactly(offset, min(windowSize, s.t.RowsEnd-offset)); err != nil {
+	if s.window, err = s.t.exactly(offset, min(windowSize, s.t.RowsEnd-offset), nil); err != nil {
 		return nil, nil, 0, err
 	}
 	s.start = offset
