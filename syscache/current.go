@@ -42,8 +42,9 @@ func (r *Reader) Current() (bool, error) {
 // opened only if the pointer is another one.
 func (r *Reader) lookAgain(was *sighting) (bool, error) {
 	now := &Reader{root: r.root, cache: r.cache, options: r.options}
-	s, err := now.look()
-	moved := errors.As(err, new(movedError))
+	t := now.trust()
+	s, err := now.look(&t)
+	_, moved := errors.AsType[movedError](err)
 	if err != nil && !moved {
 		return false, now.explain("open", err)
 	}

@@ -78,9 +78,10 @@ func defaultCacheDirs(root string) []string {
 
 // open is one attempt of Open.
 func (r *Reader) open() error {
-	s, err := r.look()
+	t := r.trust()
+	s, err := r.look(&t)
 	if err == nil {
-		err = r.openGeneration(s)
+		err = r.openGeneration(s, &t)
 	}
 	if err == nil {
 		r.seen.Store(s)
@@ -89,12 +90,13 @@ func (r *Reader) open() error {
 }
 
 // look finds the pointer that decides, and checks it and its witnesses.
-func (r *Reader) look() (*sighting, error) {
+func (r *Reader) look(t *trust) (*sighting, error) {
 	r.stale, r.dataPath = nil, nil
 	s := &sighting{at: time.Now()}
 	for i, dir := range r.options.CacheDirs {
 		s.place = i
-		home, err := r.readPointer(s, dir)
+		t.cacheDir, t.internal = dir, r.internal(dir)
+		home, err := r.readPointer(s, t)
 		if err == unix.ENOENT || err == unix.ENOTDIR {
 			s.passed = append(s.passed, home)
 			continue
@@ -110,25 +112,24 @@ func (r *Reader) look() (*sighting, error) {
 	return nil, ErrMissing
 }
 
-// readPointer reads the pointer in a cache_dir, current or, where that is
+// readPointer reads the pointer in the cache_dir of t, current or, where that is
 // allowed, stale. A bare ENOENT means that the cache is not in this one; home
 // is the cache's directory as it was before it was looked into.
-func (r *Reader) readPointer(s *sighting, cacheDir string) (home sight, err error) {
-	t := r.trustIn(cacheDir)
-	current := unix.NewPath(cacheDir, r.cache, format.Current)
+func (r *Reader) readPointer(s *sighting, t *trust) (home sight, err error) {
+	current := unix.NewPath(t.cacheDir, r.cache, format.Current)
 	r.pointerPath = current
-	if home, err = r.checkDir(s, &t); err != nil {
+	if home, err = r.checkDir(s, t); err != nil {
 		return home, err
 	}
-	b, err := r.readFile(s, &t, current)
+	b, err := r.readFile(s, t, current)
 	// Neither there: a refresh may have made one and removed the other between
 	// the two looks.
 	for range 2 {
 		if err == unix.ENOENT {
-			b, err = r.readStale(s, &t, current)
+			b, err = r.readStale(s, t, current)
 		}
 		if err == unix.ENOENT {
-			b, err = r.readFile(s, &t, current)
+			b, err = r.readFile(s, t, current)
 		}
 	}
 	if err != nil {
@@ -142,13 +143,11 @@ func (r *Reader) readPointer(s *sighting, cacheDir string) (home sight, err erro
 		return home, corrupt("%s is the pointer of cache %s", r.pointerPath, p.Cache)
 	}
 	s.decoded(r.root, b, p)
-	return home, r.checkRoot(p, &t)
+	return home, r.checkRoot(p, t)
 }
 
-// trustIn returns what decides whom to believe in a cache_dir.
-func (r *Reader) trustIn(cacheDir string) trust {
-	return trust{root: r.root, uids: r.options.TrustUIDs, cacheDir: cacheDir, internal: r.internal(cacheDir)}
-}
+// trust returns what decides whom to believe, in one attempt of Open.
+func (r *Reader) trust() trust { return trust{root: r.root, uids: r.options.TrustUIDs} }
 
 // checkDir checks the cache's directory.
 func (r *Reader) checkDir(s *sighting, t *trust) (sight, error) {
@@ -253,16 +252,16 @@ func (r *Reader) certify(s *sighting) error {
 
 // openGeneration opens the generation that the pointer seen names: in the same
 // cache_dir, or in another one.
-func (r *Reader) openGeneration(s *sighting) error {
+func (r *Reader) openGeneration(s *sighting, t *trust) error {
 	p := s.pointer
 	r.key, r.meta = p.Key, p.Meta
 	key := r.key.String()
 	var passed error // why one that has it, perhaps, was not looked into
 	for j := range r.options.CacheDirs {
 		cacheDir := r.options.CacheDirs[(s.place+j)%len(r.options.CacheDirs)]
-		t := r.trustIn(cacheDir)
 		if j > 0 {
-			if _, err := r.checkDir(s, &t); err != nil {
+			t.cacheDir, t.internal = cacheDir, r.internal(cacheDir)
+			if _, err := r.checkDir(s, t); err != nil {
 				if errors.Is(err, ErrUntrusted) {
 					passed = err
 				}
@@ -271,9 +270,9 @@ func (r *Reader) openGeneration(s *sighting) error {
 		}
 		var err error
 		if p.Kind == format.KindFiles {
-			err = r.openFiles(&t, unix.NewPath(cacheDir, r.cache, format.Generations, key, format.Files))
+			err = r.openFiles(t, unix.NewPath(cacheDir, r.cache, format.Generations, key, format.Files))
 		} else {
-			err = r.openTable(&t, unix.NewPath(cacheDir, r.cache, format.Generations, key, format.Table), p.TableSize)
+			err = r.openTable(t, unix.NewPath(cacheDir, r.cache, format.Generations, key, format.Table), p.TableSize)
 		}
 		if err != unix.ENOENT && err != unix.ENOTDIR && err != unix.ESTALE {
 			return err

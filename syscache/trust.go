@@ -13,11 +13,11 @@ import (
 const overflowID = 65534
 
 // trust decides whom a reader believes. It costs no system call where all is
-// owned by root and writable by its owner alone.
+// owned by root and writable by its owner alone, else one, a stat of the root.
 type trust struct {
 	root     string
 	uids     []int  // the caller's
-	cacheDir string // in which all that is checked lies
+	cacheDir string // in which what is checked lies
 	internal string // the same, relative to the root, if it is one of the two there
 
 	rootStat unix.Stat_t
