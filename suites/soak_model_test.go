@@ -231,7 +231,7 @@ type life struct {
 	rows, witness past
 	marks         marks  // of refreshes and invalidates that succeeded
 	published     marks  // of refreshes that did
-	runs          []span // of refreshes and gcs: who publishes or collects
+	runs          []span // of who publishes, collects or marks
 }
 
 // Marks are spans in the order of their ends, each with the latest beginning
@@ -308,7 +308,7 @@ func (m *model) step(change func(t tree), do func() error) error {
 	return err
 }
 
-// begin records that something starts to refresh or collect caches.
+// begin records that something starts to refresh, collect or mark caches.
 func (m *model) begin(caches []string) uint64 {
 	m.Lock()
 	defer m.Unlock()
@@ -399,8 +399,11 @@ func (l *life) judgeMiss(miss string, asked span) string {
 			n++
 		}
 	}
+	// Two: a second collects what the pointer that was read names; or it marks
+	// what was published at the moment at which the old mark is removed, and is
+	// put back.
 	if n >= 2 || n == 1 && miss == "gone" {
 		return ""
 	}
-	return fmt.Sprintf("%s, though it is published, and while %d refreshes or gcs run", miss, n)
+	return fmt.Sprintf("%s, though it is published, and while %d refreshes, gcs or invalidates run", miss, n)
 }

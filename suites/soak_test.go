@@ -488,7 +488,7 @@ func (s *soaking) change() {
 func (s *soaking) invalidate() {
 	s.count("invalidate, in a program")
 	for _, name := range s.someCaches() {
-		start := s.model.begin(nil)
+		start := s.model.begin([]string{name})
 		s.note(start, "invalidate %s in this process", name)
 		s.must(s.install.Invalidate(name))
 		s.model.end([]string{name}, start, true, false)

@@ -79,7 +79,7 @@ func TestCallersEnvironmentChangesNothing(t *testing.T) {
 				return err
 			}))
 			for path, mode := range got.Modes {
-				private := strings.Contains("lock inventory state", base(path))
+				private := strings.Contains("lock inventory state seen", base(path))
 				want := fs.FileMode(0o644)
 				switch {
 				case mode.Type() == fs.ModeSymlink:
