@@ -1,6 +1,7 @@
 package refresh
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
@@ -70,7 +71,7 @@ func TestGolden(t *testing.T) {
 				os.RemoveAll(goldenDir + "/" + e.Name())
 			}
 		}
-		os.Remove(goldenDir + "/cases.json")
+		os.Remove(goldenDir + "/cases.json") // what may not change TestFrozen knows
 		if err := os.CopyFS(goldenDir, os.DirFS(dir)); err != nil {
 			t.Fatal(err)
 		}
@@ -89,13 +90,65 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestFrozen: format version 1 is for ever. A case may be added; of one that is
+// there no byte changes, nor what a reader is to find in it: that would be
+// version 2. -update adds to the list what is new, and changes nothing.
+func TestFrozen(t *testing.T) {
+	const file = goldenDir + "/frozen.json"
+	frozen := map[string]string{}
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(text, &frozen)
+	}
+	if err != nil && !*update {
+		t.Fatal(err)
+	}
+	now := listing(t, goldenDir)
+	delete(now, "cases.json")
+	var cases []json.RawMessage
+	text, err = os.ReadFile(goldenDir + "/cases.json")
+	if err != nil || json.Unmarshal(text, &cases) != nil {
+		t.Fatalf("cases.json: %v", err)
+	}
+	for _, c := range cases {
+		var v struct{ Case string }
+		var compact bytes.Buffer
+		if err := cmp.Or(json.Unmarshal(c, &v), json.Compact(&compact, c)); err != nil {
+			t.Fatal(err)
+		}
+		now["case "+v.Case] = fmt.Sprintf("SHA-256 %x", sha256.Sum256(compact.Bytes()))
+	}
+	for _, path := range slices.Sorted(maps.Keys(now)) {
+		switch want, there := frozen[path]; {
+		case !there && *update:
+			frozen[path] = now[path]
+		case !there:
+			t.Errorf("%s is new: go test ./syscache/refresh -run TestFrozen -update", path)
+		case want != now[path]:
+			t.Errorf("%s changed, and format version 1 is frozen: %s, was %s", path, now[path], want)
+		}
+	}
+	for path := range frozen {
+		if _, there := now[path]; !there {
+			t.Errorf("%s is gone, and format version 1 is frozen", path)
+		}
+	}
+	if *update {
+		text, err := json.MarshalIndent(frozen, "", " ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, file, string(text)+"\n", 0o644)
+	}
+}
+
 // listing returns what git keeps of a tree: contents, links and the x bit.
 func listing(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		rel, _ := filepath.Rel(dir, path)
-		if err != nil || d.IsDir() || slices.Contains([]string{"README.md", "read.py"}, rel) {
+		if err != nil || d.IsDir() || slices.Contains([]string{"README.md", "read.py", "frozen.json"}, rel) {
 			return err
 		}
 		if d.Type() == fs.ModeSymlink {
