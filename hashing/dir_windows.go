@@ -38,4 +38,3 @@ func list(fd int, _ []byte, f func(name []byte, typ byte) error) error {
 	return nil
 }
 
-const typeRegular = 8
