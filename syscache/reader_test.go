@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/syscache/syscache/internal/format"
+	"github.com/syscache/syscache/internal/unix"
 	"github.com/syscache/syscache/syscache"
 	"github.com/syscache/syscache/syscache/refresh"
 )
@@ -186,6 +187,38 @@ func TestMappedGetDoesNotAllocate(t *testing.T) {
 	key := []byte("key")
 	if n := testing.AllocsPerRun(100, func() { r.Get(key) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestOpenAllocatesLittle: a process that looks one row up and ends pays for
+// every path that is put together twice.
+func TestOpenAllocatesLittle(t *testing.T) {
+	root := newRoot(t)
+	publish(t, root, witnessed("1"))
+	n := testing.AllocsPerRun(100, func() {
+		r, err := syscache.Open(root, "c", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Get([]byte("a")); err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+	})
+	if n > 24 { // 20, and some more under the race detector
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestNUL: a name that the kernel would take for a shorter one is not looked up.
+func TestNUL(t *testing.T) {
+	root := newRoot(t)
+	publish(t, root, witnessed("1"))
+	for _, dirs := range [][]string{nil, {root + "/" + format.CacheDir + "\x00"}} {
+		_, err := syscache.Open(root+"\x00", "c", &syscache.ReadOptions{CacheDirs: dirs})
+		if !errors.Is(err, unix.EINVAL) {
+			t.Errorf("%q: %v", dirs, err)
+		}
 	}
 }
 
