@@ -37,4 +37,3 @@ func list(fd int, _ []byte, f func(name []byte, typ byte) error) error {
 	}
 	return nil
 }
-

@@ -93,10 +93,15 @@ type Access struct {
 	Mode, UID, GID uint32
 }
 
-// AccessOf returns who may go through the directory at path, now.
+// AccessOf returns who may go through the directory at path, now. A symbolic link
+// in its place is another: a scan goes through none below the root.
 func AccessOf(root, path string) (Access, error) {
+	look := unix.Lstat
+	if path == "" {
+		look = unix.Stat
+	}
 	var st unix.Stat_t
-	if err := unix.Stat(format.Join(root, path), &st); err != nil {
+	if err := look(format.Join(root, path), &st); err != nil {
 		return Access{}, &os.PathError{Op: "stat", Path: format.Join(root, path), Err: err}
 	}
 	return accessOf(path, &st), nil

@@ -157,7 +157,7 @@ func TestDoctorInAUserNamespace(t *testing.T) {
 // Of / without a configuration there is something to say all the same.
 func TestDoctorOfSlash(t *testing.T) {
 	r := newRoot(t, admin)
-	r.must(copyFile(tool, r.dir+"/syscache"))
+	r.must(copyFile(whole, r.dir+"/syscache"))
 	cmd := as(admin, "/syscache", "--root", "/", "doctor", "--json")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: r.dir, Setpgid: true}
 	if found, code := findings(t, cmd); code != 0 || !strings.Contains(found, "note configuration: no cache is configured, and a table of all of / is not made unasked") {

@@ -19,7 +19,8 @@ import (
 
 // What every user can run, in a directory that every user can reach.
 var (
-	tool   string // syscache, as a package would ship it
+	tool   string // syscache, as a package would ship it: the front
+	whole  string // the command behind it
 	python string // clients/python/syscache.py
 	self   string // this test binary, which plays a part if partEnv says so
 )
@@ -94,6 +95,7 @@ func install(dir string) error {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}
+	whole = dir + "/libexec/syscache/syscache"
 	tool, python, self = dir+"/bin/syscache", dir+"/syscache.py", dir+"/suites.test"
 	build := exec.Command("../packaging/programs", dir)
 	build.Stderr = os.Stderr

@@ -220,7 +220,7 @@ var mutations = []mutation{
 	},
 	{
 		"a witness that moved is as it was seen", "syscache/refresh/seen.go",
-		"if !witness.Unmoved(r.root, &witnesses[i]) {", "if i < 0 {",
+		" || !witness.Unmoved(r.root, &witnesses[i]) {", " || i < 0 {",
 		"syscache/refresh", "TestSeen",
 	},
 	{

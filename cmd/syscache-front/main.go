@@ -13,6 +13,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/syscache/syscache/internal/environ"
@@ -27,20 +28,33 @@ func main() {
 	if q, ok := parse(os.Args[1:]); ok && q.answer() {
 		return
 	}
-	if err := handOver(); err != nil {
-		os.Stderr.WriteString("syscache: " + err.Error() + "\nhint: install all of syscache: the front is in bin, the command in " + command[len("../"):] + "\n")
+	complain(handOver(), "install all of syscache: the front is in bin, the command in "+command[len("../"):])
+	if !slices.Contains(os.Args, "--hook") { // a hook fails no transaction
 		os.Exit(1)
 	}
 }
 
 // handOver becomes the command. It returns only if it cannot.
 func handOver() error {
-	front, err := os.Executable()
-	if err != nil {
-		front = "/usr/bin/syscache" // a chroot without /proc
+	var path string
+	for _, front := range places() {
+		path = filepath.Join(filepath.Dir(front), command)
+		if err := syscall.Exec(path, os.Args, os.Environ()); err != unix.ENOENT {
+			return &os.PathError{Op: "run", Path: path, Err: err}
+		}
 	}
-	path := filepath.Join(filepath.Dir(front), command)
-	return &os.PathError{Op: "run", Path: path, Err: syscall.Exec(path, os.Args, os.Environ())}
+	return &os.PathError{Op: "run", Path: path, Err: unix.ENOENT}
+}
+
+// places returns where the front may be: in a chroot without /proc nobody tells.
+func places() []string {
+	if front, err := os.Executable(); err == nil {
+		return []string{front}
+	}
+	if name := os.Args[0]; filepath.Base(name) != name {
+		return []string{name}
+	}
+	return []string{"/usr/local/bin/syscache", "/usr/bin/syscache"}
 }
 
 // A question is one that the front answers.
@@ -115,22 +129,16 @@ func (q *question) answer() bool {
 			return false
 		}
 	}
-	return write(append(answer[:len(answer):len(answer)], '\n'))
-}
-
-// write writes to standard output, and says whether it could. What could not be
-// written at all, the command tells of. The call is the kernel's: package os
-// ends the program where nobody reads a pipe any more.
-func write(b []byte) bool {
-	for len(b) > 0 {
-		n, err := syscall.Write(1, b)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return false
-		}
-		b = b[n:]
+	// What could not be written at all the command tells of.
+	if n, err := os.Stdout.Write(append(answer[:len(answer):len(answer)], '\n')); err != nil && n == 0 {
+		return false
+	} else if err != nil {
+		complain(err, "what standard output leads to did not take it all")
+		os.Exit(1)
 	}
 	return true
+}
+
+func complain(err error, hint string) {
+	os.Stderr.WriteString("syscache: " + err.Error() + "\nhint: " + hint + "\n")
 }

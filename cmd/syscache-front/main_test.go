@@ -5,10 +5,14 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -109,5 +113,49 @@ func TestSameAsTheCommand(t *testing.T) {
 		if !c.alone && (o.Code != 1 || strings.Count(o.Stderr, "\n") != 2 || !strings.Contains(o.Stderr, "\nhint: install all of syscache")) {
 			t.Errorf("%s %q: %+v", c.env, c.args, o)
 		}
+	}
+	for _, verb := range []string{"refresh", "invalidate"} {
+		if o := run(t, root, nil, front, "--root", root, verb, "--hook"); o.Code != 0 || !strings.Contains(o.Stderr, "hint: install all") {
+			t.Errorf("%s --hook without the command: %+v", verb, o)
+		}
+	}
+}
+
+// TestSlowReader: who reads from a pipe that does not block, and is slow, gets
+// each byte of a value once.
+func TestSlowReader(t *testing.T) {
+	programs := t.TempDir()
+	if out, err := exec.Command("../../packaging/programs", programs).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	root := t.TempDir()
+	const n = 400_000
+	for name, text := range map[string]string{
+		"etc/syscache.toml": "[cache.t]\ninputs = [\"build\"]\nwitness = []\nbuild = [\"build\"]\n",
+		"build":             fmt.Sprintf("#!/bin/sh\nprintf '{\"key\":\"k\",\"value\":\"'\nhead -c %d /dev/zero | /usr/bin/tr '\\0' x\nprintf '\"}'\n", n),
+	} {
+		if err := errors.Join(os.MkdirAll(root+"/etc", 0o755), os.WriteFile(root+"/"+name, []byte(text), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	front := programs + "/bin/syscache"
+	if o := run(t, root, nil, front, "--root", root, "refresh"); o.Code != 0 {
+		t.Fatal(o)
+	}
+	var ends [2]int
+	if err := syscall.Pipe(ends[:]); err != nil {
+		t.Fatal(err)
+	}
+	r, w := os.NewFile(uintptr(ends[0]), "pipe"), os.NewFile(uintptr(ends[1]), "pipe")
+	defer r.Close()
+	// After Command has taken it over: its own Fd would make it block again.
+	c := exec.Command(front, "--root", root, "get", "t", "k")
+	c.Stdout, c.Stderr = w, os.Stderr
+	if err := errors.Join(syscall.SetNonblock(ends[1], true), c.Start(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(iotest.HalfReader(r))
+	if err = errors.Join(err, c.Wait()); err != nil || len(b) != n+3 {
+		t.Errorf("%d bytes, %v, want %d", len(b), err, n+3)
 	}
 }

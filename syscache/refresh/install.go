@@ -337,12 +337,6 @@ func (c *Cache) kind() format.Kind {
 // each says whether each input is built for itself.
 func (c *Cache) each() bool { return c.Each || c.BuildEach != nil }
 
-// reads says whether what builds c looks at the install. The built-in builder has
-// all from the scan.
-func (c *Cache) reads() bool {
-	return len(c.Command) > 0 || c.Build != nil || c.BuildEach != nil
-}
-
 // builder returns the function that builds c, nil for a command.
 func (c *Cache) builder() Build {
 	if c.Build == nil && c.BuildEach == nil && len(c.Command) == 0 {

@@ -227,7 +227,7 @@ func (r *refresher) absoluteRecipe(ctx context.Context, s *snapshot, pattern str
 const unmatchedHint = "correct the pattern, or restore the file: a change of what it names could not be noticed"
 
 func (s *snapshot) absoluteFile(ctx context.Context, path string, parts map[string]hashing.Digest) error {
-	real, err := filepath.EvalSymlinks(path)
+	real, err := s.follow(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -258,33 +258,79 @@ func (s *snapshot) absoluteFile(ctx context.Context, path string, parts map[stri
 	if parts["file "+path], err = hashing.Sum(contextReader{ctx, f}); err != nil {
 		return err
 	}
+	s.certify(real, &st, settled)
+	return nil
+}
+
+// certify records a file or link that is named by an absolute path.
+func (s *snapshot) certify(path string, st *unix.Stat_t, settled bool) {
 	if s.absolute == nil {
 		s.absolute = map[string]format.Identity{}
 	}
-	s.absolute[real] = format.Identity{}
+	s.absolute[path] = format.Identity{}
 	if settled {
-		s.absolute[real] = format.IdentityOf(&st)
+		s.absolute[path] = format.IdentityOf(st)
 	}
-	// Where the name leads counts too, if its last component is a link. (That
-	// of a link above it, as /bin may be one, is not looked at.)
-	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	if name := filepath.Join(dir, filepath.Base(path)); name != real {
-		settled, err := hashing.Settle(ctx, "/", strings.TrimPrefix(name, "/"))
+}
+
+// follow returns where an absolute path leads, and records each symbolic link on
+// the way: /usr/bin/java may lead through /etc/alternatives, and /opt/tool/current
+// to another version tomorrow.
+func (s *snapshot) follow(ctx context.Context, name string) (string, error) {
+	volume := filepath.VolumeName(name)
+	at, rest := volume+"/", strings.Split(filepath.ToSlash(name[len(volume):]), "/")
+	for links := 0; len(rest) > 0; {
+		c := rest[0]
+		rest = rest[1:]
+		switch c {
+		case "", ".":
+			continue
+		case "..":
+			at = path.Dir(at) // no link is in it any more
+			continue
+		}
+		next := path.Join(at, c)
+		fi, err := os.Lstat(next)
 		if err != nil {
-			return err
+			return "", err
 		}
-		if err := unix.Lstat(name, &st); err != nil {
-			return err
+		if fi.Mode()&os.ModeSymlink == 0 {
+			at = next
+			continue
 		}
-		s.absolute[name] = format.Identity{}
-		if settled {
-			s.absolute[name] = format.IdentityOf(&st)
+		if links++; links > maxLinks {
+			return "", &os.PathError{Op: "follow", Path: name, Err: unix.ELOOP}
 		}
+		target, err := s.link(ctx, next)
+		if err != nil {
+			return "", err
+		}
+		if path.IsAbs(target) {
+			at = volume + "/"
+		}
+		rest = append(strings.Split(target, "/"), rest...)
 	}
-	return nil
+	return at, nil
+}
+
+// link records a symbolic link, and returns where it leads.
+func (s *snapshot) link(ctx context.Context, name string) (target string, err error) {
+	settled, err := hashing.Settle(ctx, "/", strings.TrimPrefix(name, "/"))
+	if err != nil {
+		return "", err
+	}
+	var before, after unix.Stat_t
+	if err := unix.Lstat(name, &before); err != nil {
+		return "", &os.PathError{Op: "stat", Path: name, Err: err}
+	}
+	if target, err = os.Readlink(name); err != nil {
+		return "", err
+	}
+	if err := unix.Lstat(name, &after); err != nil || format.IdentityOf(&before) != format.IdentityOf(&after) {
+		return "", fmt.Errorf("%s: %w", format.Show(name), hashing.ErrChanging)
+	}
+	s.certify(name, &before, settled)
+	return target, nil
 }
 
 // A contextReader fails when its context is done.

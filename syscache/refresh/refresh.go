@@ -324,8 +324,10 @@ func (r *refresher) rebuild(ctx context.Context, s *snapshot, old *generation, b
 	if err != nil {
 		return nil, nil, err
 	}
+	// Also where the builder reads no file: a scan takes its time, and only what
+	// has not moved since its end was ever there at one moment.
 	after := s
-	if r.c.reads() && !r.unmoved(s) {
+	if !r.unmoved(s) {
 		if after, err = r.observe(ctx); err != nil {
 			return nil, nil, err
 		}

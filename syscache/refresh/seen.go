@@ -120,7 +120,7 @@ func (r *refresher) asItWas(witnesses []format.Witness, stats format.Stats, pass
 		}
 	}
 	for i := range witnesses {
-		if !witness.Unmoved(r.root, &witnesses[i]) {
+		if noLinks(r.root, "witness", witnesses[i].Path) != nil || !witness.Unmoved(r.root, &witnesses[i]) {
 			return false
 		}
 	}

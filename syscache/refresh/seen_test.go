@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/syscache/syscache/hashing"
@@ -37,6 +38,8 @@ func TestSeen(t *testing.T) {
 		"a literal":       write("/one/f", "edited"),
 		"the recipe":      write("/libexec/b", "edited"),
 		"outside":         write("/../outside", "edited"),
+		"an alternative":  func(root string, _ *Cache) error { return relink("outside2", root+"/../alternative") },
+		"a version":       func(root string, _ *Cache) error { return relink("v2", root+"/../current") },
 		"the manifest":    write("/share/MANIFEST", "version 2"),
 		"inputs":          declare(func(c *Cache) { c.Inputs = append(c.Inputs, "libexec/*") }),
 		"exclude":         declare(func(c *Cache) { c.Exclude = []string{"lib/**/b"} }),
@@ -49,14 +52,20 @@ func TestSeen(t *testing.T) {
 	for what, change := range changes {
 		for _, w := range [][]string{nil, {}, {"share/MANIFEST"}, {"lib/sub"}, {"nowhere"}} {
 			root := newRoot(t)
-			for path, text := range map[string]string{"/lib/sub/a": "a", "/lib/sub/b": "b", "/one/f": "f", "/libexec/b": "1", "/../outside": "o"} {
+			for path, text := range map[string]string{"/lib/sub/a": "a", "/lib/sub/b": "b", "/one/f": "f", "/libexec/b": "1", "/../outside": "o", "/../outside2": "2", "/../v1/t": "1", "/../v2/t": "2"} {
 				writeFile(t, root+path, text, 0o644)
+			}
+			above := filepath.Dir(root)
+			for name, to := range map[string]string{"alternative": "outside", "name": "./alternative", "current": above + "/v1"} {
+				if err := os.Symlink(to, above+"/"+name); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if err := os.Chmod(root, 0o755); err != nil {
 				t.Fatal(err)
 			}
 			c := Cache{
-				Inputs: []string{"lib/sub/**", "one/f"}, Witness: w, Recipe: []string{"libexec/b", filepath.Dir(root) + "/outside"},
+				Inputs: []string{"lib/sub/**", "one/f"}, Witness: w, Recipe: []string{"libexec/b", above + "/outside", above + "/name", above + "/current/t"},
 				Build: func(_ context.Context, in Inputs, emit func(k, v []byte) error) error {
 					return buildFiles(context.Background(), in, emit)
 				},
@@ -68,7 +77,7 @@ func TestSeen(t *testing.T) {
 			in := load(t, root, c)
 			first := refreshed(t, in)
 			none := []string{"nothing", "inputs' witness", "no witness", "the manifest", "a shut root"} // it is the owner's, who may
-			builds := []string{"an edit", "the recipe", "outside", "version", "exclude", "inputs", "a removal"}
+			builds := []string{"an alternative", "a version", "an edit", "the recipe", "outside", "version", "exclude", "inputs", "a removal"}
 			if first.Outcome == Unchanged && (w == nil && !slices.Contains(none, what) || slices.Contains(builds, what)) {
 				t.Errorf("%s, witness %q: %+v", what, w, first)
 			}
@@ -78,6 +87,31 @@ func TestSeen(t *testing.T) {
 			if again := refreshed(t, in); again.Outcome != Unchanged || again.Inputs != first.Inputs || again.Key != first.Key || again.Rows != first.Rows {
 				t.Errorf("%s, witness %q: the memo hid something: %+v, then %+v", what, w, first, again)
 			}
+		}
+	}
+}
+
+// relink makes path a symbolic link to another target.
+func relink(target, path string) error { return errors.Join(os.Remove(path), os.Symlink(target, path)) }
+
+// TestSeenBehindALink: a scan goes through no link, so one in the place of a
+// directory that was only gone through is a mistake, with the memo too.
+func TestSeenBehindALink(t *testing.T) {
+	for _, c := range []Cache{{Inputs: []string{"lib/sub/*"}}, {Inputs: []string{"one/*"}, Witness: []string{"lib/sub/a"}}} {
+		root := newRoot(t)
+		writeFile(t, root+"/lib/sub/a", "a", 0o644)
+		writeFile(t, root+"/one/f", "f", 0o644)
+		c.Name = "c"
+		c.Build = func(ctx context.Context, in Inputs, emit func(k, v []byte) error) error {
+			return buildFiles(ctx, in, emit)
+		}
+		in := load(t, root, c)
+		refreshed(t, in)
+		if err := errors.Join(os.Rename(root+"/lib", root+"/moved"), os.Symlink("moved", root+"/lib")); err != nil {
+			t.Fatal(err)
+		}
+		if res, err := in.Refresh(t.Context(), "c", nil); err == nil || !strings.Contains(err.Error(), "through the sym") {
+			t.Errorf("%q: %+v, %v", c.Witness, res, err)
 		}
 	}
 }
