@@ -140,7 +140,7 @@ var mutations = []mutation{
 	},
 	{
 		"the reader does not look again after ENOENT", "syscache/open.go",
-		"if errors.As(err, new(movedError)) {", "if false {",
+		"if _, moved := errors.AsType[movedError](err); moved {", "if false {",
 		"syscache", "TestRepublishedMeanwhile",
 	},
 	{
