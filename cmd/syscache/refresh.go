@@ -26,11 +26,13 @@ func (a *app) refreshCommand() *cobra.Command {
 		Short: "Bring caches up to date, building what changed",
 		Long: `Bring caches up to date: all that are configured, or those named. Run it after
 every change of the install, as its owner or as root, which becomes the owner
-first. Where nothing changed, nothing is written.
+first. Where nothing changed, nothing is written, but perhaps a memo that spares
+the next refresh a scan: it then asks only whether each file and directory is as
+it was.
 
-The inputs of each cache are scanned. It is built only if they changed, or
-something else that decides the result: its build command, the environment of
-that, or the files of its recipe. What is built is published whole, at once.
+A cache is built only if its inputs changed, or something else that decides the
+result: its build command, the environment of that, or the files of its recipe.
+What is built is published whole, at once.
 
 On failure readers keep what they had or, where something changed, do without
 until the next refresh. Caches that are no longer configured are marked stale.`,
