@@ -268,7 +268,7 @@ func TestScanRacyDirectory(t *testing.T) {
 }
 
 // at is a clock that stands still.
-func at(ns int64) clock { return clock{func() int64 { return ns }, minGranularity} }
+func at(ns int64) clock { return clock{now: func() int64 { return ns }, granularity: minGranularity} }
 
 // TestScanUselessTimes: times in the future certify nothing, but the input is
 // digested nevertheless.
@@ -320,7 +320,7 @@ func TestScanOpensOnlyWhatChanged(t *testing.T) {
 func TestSettlesAt(t *testing.T) {
 	const sec, ms = int64(time.Second), int64(time.Millisecond)
 	now := 1000*sec + 500*ms
-	c := clock{func() int64 { return now }, 10 * ms}
+	c := clock{now: func() int64 { return now }, granularity: 10 * ms}
 	for _, x := range []struct {
 		name         string
 		ctime, mtime int64

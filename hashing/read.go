@@ -22,16 +22,18 @@ func newReader(f *finding) *reader {
 	return &reader{f, make([]byte, bufferSize), blake3.New()}
 }
 
-// run reads what jobs are sent until there are no more. After an error, told
+// run reads what batches of jobs are sent until there are no more. After an error, told
 // by fail, it only releases them.
-func (r *reader) run(jobs <-chan job, fail func(error)) {
-	for j := range jobs {
-		if r.ctx.Err() == nil {
-			if err := r.file(&j); err != nil {
-				fail(err)
+func (r *reader) run(batches <-chan []job, fail func(error)) {
+	for batch := range batches {
+		for i := range batch {
+			if r.ctx.Err() == nil {
+				if err := r.file(&batch[i]); err != nil {
+					fail(err)
+				}
 			}
+			batch[i].dir.release()
 		}
-		j.dir.release()
 	}
 }
 

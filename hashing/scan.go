@@ -161,7 +161,7 @@ func (s Scan) Run(ctx context.Context) (*Tree, error) {
 	}
 	var workers sync.WaitGroup
 	for range s.Workers {
-		workers.Go(func() { newReader(f).run(w.jobs, cancel) })
+		workers.Go(func() { newReader(f).run(w.batches, cancel) })
 	}
 	if err := w.run(include); err != nil {
 		cancel(err)

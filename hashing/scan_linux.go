@@ -35,7 +35,7 @@ func ctimesAt(path string) ctimes {
 // fileClock returns the clock that file systems take their times from: the
 // one of the kernel's tick, which lags the precise one by up to a tick.
 func fileClock() clock {
-	c := clock{now: preciseNow, granularity: minGranularity}
+	c := clock{now: preciseNow, granularity: minGranularity, rough: preciseNow}
 	var res unix.Timespec
 	if err := unix.ClockGetres(unix.CLOCK_REALTIME_COARSE, &res); err != nil {
 		return c

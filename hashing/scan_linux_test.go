@@ -36,7 +36,7 @@ func TestScanSwappedDirectory(t *testing.T) {
 	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); scans++ {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		// A clock that never waits: more looks in the time that there is.
-		tree, err := Scan{Root: root, Include: []string{"**"}, clock: clock{preciseNow, -future}}.Run(ctx)
+		tree, err := Scan{Root: root, Include: []string{"**"}, clock: clock{now: preciseNow, granularity: -future}}.Run(ctx)
 		cancel()
 		if err != nil {
 			if !errors.Is(err, ErrChanging) && !errors.Is(err, context.DeadlineExceeded) {

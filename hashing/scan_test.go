@@ -437,7 +437,7 @@ func TestScanCancel(t *testing.T) {
 	if d := time.Since(start); d > 2*time.Second {
 		t.Errorf("it took %v to stop", d)
 	}
-	for _, c := range []clock{{func() int64 { return 0 }, 1}, {nil, 0}} {
+	for _, c := range []clock{{now: func() int64 { return 0 }, granularity: 1}, {}} {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if _, err := (Scan{Root: root, Include: []string{"**"}, clock: c}).Run(ctx); !errors.Is(err, context.Canceled) {

@@ -13,12 +13,13 @@ import (
 )
 
 // A walk goes through the directories that may hold inputs, one after the
-// other, and hands what matches to readers.
+// other, and hands what matches to readers, in batches.
 type walk struct {
 	*finding
 	exclude []*glob
 	avoid   []place
-	jobs    chan job
+	batches chan []job
+	batch   []job // not yet sent
 	buf     []byte
 	root    *level
 	open    []*level // those with a handle, from the root down
@@ -54,6 +55,10 @@ type subdir struct {
 	states     []state
 }
 
+// batchSize is how many files a reader is handed at once. One by one, the
+// handing over would take a quarter of the time.
+const batchSize = 16
+
 // maxOpen bounds the directories that a walk holds open, and the length of the
 // queue those that wait in it: a tree may be deeper than there are descriptors.
 const maxOpen = 64
@@ -79,7 +84,7 @@ func newWalk(f *finding, exclude []*glob) (*walk, error) {
 	f.audience, f.ctimes = audienceOf(&st), ctimesOf(fd)
 	w := &walk{
 		finding: f, exclude: exclude,
-		jobs: make(chan job, maxOpen), buf: make([]byte, direntBuffer),
+		batches: make(chan []job, maxOpen/batchSize), buf: make([]byte, direntBuffer),
 		root: &level{place: placeOf(&st), access: accessOf("", &st), searchable: !f.audience.may(&st, mayRead), h: newHandle(fd)},
 	}
 	w.open = []*level{w.root}
@@ -92,12 +97,30 @@ func newWalk(f *finding, exclude []*glob) (*walk, error) {
 	return w, nil
 }
 
-// run walks, and closes w.jobs.
+// run walks, and closes w.batches.
 func (w *walk) run(include []*glob) error {
-	defer close(w.jobs)
+	defer close(w.batches)
 	defer w.shut(w.root)
 	defer w.pass(w.root)
-	return w.visit(w.root, initial(include))
+	err := w.visit(w.root, initial(include))
+	if err == nil {
+		err = w.send()
+	}
+	for _, j := range w.batch {
+		j.dir.release()
+	}
+	return err
+}
+
+// send hands over the batch.
+func (w *walk) send() error {
+	select {
+	case w.batches <- w.batch:
+		w.batch = nil
+		return nil
+	case <-w.ctx.Done():
+		return w.ctx.Err()
+	}
 }
 
 // visit goes through the directory l and all below it that may match.
@@ -242,14 +265,11 @@ func (w *walk) take(l *level, name string, typ byte, s *step) (bool, error) {
 		return false, nil
 	}
 	w.scan.Progress.Found.Add(1)
-	j := job{l.h.retain(), name, s.path, typ == typeRegular}
-	select {
-	case w.jobs <- j:
+	w.batch = append(w.batch, job{l.h.retain(), name, s.path, typ == typeRegular})
+	if len(w.batch) < batchSize {
 		return false, nil
-	case <-w.ctx.Done():
-		j.dir.release()
-		return false, w.ctx.Err()
 	}
+	return false, w.send()
 }
 
 // A ThroughLinkError is that of a pattern that nothing would ever match.
