@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -75,13 +74,11 @@ func (r *refresher) observe(ctx context.Context) (*snapshot, error) {
 	}
 	s.hashed = tree.Hashed
 	s.passed = slices.Concat(tree.Passed, recipe.Passed)
-	var others sync.WaitGroup
-	others.Go(func() { s.stats = statSection(s.absolute, tree, recipe) })
-	others.Go(func() { r.known = hashing.NewInventory(tree, recipe) })
+	s.stats = statSection(s.absolute, tree, recipe)
+	r.known = hashing.NewInventory(tree, recipe)
 	s.manifest = &hashing.Manifest{Recipe: parts, Inputs: tree.Manifest()}
 	s.encoded = s.manifest.Encode()
 	s.key = hashing.KeyOf(s.encoded)
-	others.Wait()
 	return s, nil
 }
 
