@@ -50,9 +50,9 @@ var mutations = []mutation{
 		"syscache/refresh", "TestOutcomes",
 	},
 	{
-		"the unchanged pointer is not recognised after the lock", "syscache/refresh/refresh.go",
+		"the unchanged pointer is not recognised without the memo", "syscache/refresh/refresh.go",
 		"\tif !r.force {\n", "\tif false {\n",
-		"suites", "TestFiftyRefreshersBuildOnce",
+		"syscache/refresh", "TestUnchangedWritesNothing",
 	},
 	{
 		"a token that is gone is not noticed", "syscache/refresh/publish.go",

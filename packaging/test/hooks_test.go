@@ -324,7 +324,7 @@ func (r *root) wantRuns(t *testing.T, what string, argv []string, refreshes, bui
 	if err != nil {
 		t.Fatal(err)
 	}
-	gotRefreshes := len(regexp.MustCompile(`libexec/syscache/syscache", \[.*"refresh", "--hook"`).FindAll(b, -1))
+	gotRefreshes := len(regexp.MustCompile(`bin/syscache", \[.*"refresh", "--hook"`).FindAll(b, -1))
 	gotBuilds := strings.Count(string(b), `libexec/build-index", [`)
 	t.Logf("%s: %d refreshes, %d builds", what, gotRefreshes, gotBuilds)
 	if gotRefreshes < 1 || gotRefreshes > refreshes || gotBuilds != builds {
