@@ -157,7 +157,7 @@ type refresher struct {
 	given int                // inputs that the builder was given
 	seen  *seen              // to be saved; nil: nothing that may be
 
-	durable bool // the pointer is, by what an earlier refresh saw
+	durable bool // the pointer that stays is, by what an earlier refresh saw
 }
 
 // errOvertaken says that something changed under an attempt: an input, or the
@@ -255,6 +255,7 @@ func (r *refresher) attempt(ctx context.Context) (Result, *generation, error) {
 		if !r.stillCurrent(before) {
 			return Result{}, nil, overtaken("it was invalidated meanwhile")
 		}
+		r.durable = true
 		return Result{Outcome: Unchanged, Inputs: inputs, Changes: []hashing.Change{}}.of(g), g, nil
 	}
 	s, err := r.observe(ctx)

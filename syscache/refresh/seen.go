@@ -107,7 +107,6 @@ func (r *refresher) recognized(before *published) (g *generation, inputs int) {
 	if g == nil || g.digest != before.pointer.Meta {
 		return nil, 0
 	}
-	r.durable = true
 	return g, int(m.inputs)
 }
 

@@ -3,11 +3,13 @@ package refresh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/syscache/syscache/hashing"
 	"github.com/syscache/syscache/internal/corpus"
@@ -136,6 +138,54 @@ func TestSeenOfAnotherPointer(t *testing.T) {
 	}
 	if res := refreshed(t, in); res.Outcome != Recertified || res.Key != want.Key {
 		t.Errorf("%+v, want %+v", res, want)
+	}
+}
+
+// TestSeenAndOvertaken: a refresh that recognizes the install, and is overtaken
+// by an invalidate then, publishes: that has to be durable when it returns.
+func TestSeenAndOvertaken(t *testing.T) {
+	root := newRoot(t)
+	for i := range 300 { // a moment passes while they are looked at
+		writeFile(t, fmt.Sprintf("%s/lib/%d", root, i), "", 0o644)
+	}
+	c := Cache{Inputs: []string{"lib/*"}, Build: func(ctx context.Context, in Inputs, emit func(k, v []byte) error) error {
+		return buildFiles(ctx, in, emit)
+	}}
+	in, other := load(t, root, c), load(t, root, c)
+	d := &tracedDisk{}
+	published, synced := false, false
+	d.after = func(op *operation) error {
+		switch {
+		case op.name == "rename" && filepath.Base(op.to) == format.Current:
+			published, synced = true, false
+		case op.name == "syncdir" && filepath.Base(op.path) == "c":
+			synced = true
+		}
+		return nil
+	}
+	in.disk = d
+	refreshed(t, in)
+	for i := range 200 {
+		published, synced = false, false
+		d.ops = nil
+		done := make(chan error)
+		go func() {
+			time.Sleep(time.Duration(i%40) * 50 * time.Microsecond)
+			done <- other.Invalidate("c")
+		}()
+		res, err := in.Refresh(t.Context(), "c", nil)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case err != nil && !errors.Is(err, errOvertaken):
+			t.Fatal(err)
+		case err == nil && published && !synced:
+			t.Fatalf("%d: published, and not durable: %+v, %q", i, res, d.ops)
+		}
+		if _, err := other.Refresh(t.Context(), "c", nil); err != nil { // for the next to recognize
+			t.Fatal(err)
+		}
 	}
 }
 
