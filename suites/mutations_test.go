@@ -210,7 +210,7 @@ var mutations = []mutation{
 	},
 	{
 		"what was seen under another declaration counts", "syscache/refresh/seen.go",
-		"if m.declared != r.declared() {", "if false {",
+		"if m.declared != r.declared() || ", "if ",
 		"syscache/refresh", "TestSeen",
 	},
 	{
@@ -230,8 +230,13 @@ var mutations = []mutation{
 	},
 	{
 		"what was seen with another pointer counts", "syscache/refresh/seen.go",
-		" || m.pointer != digestOf(before.bytes) {", " {",
+		" || m.pointer != hashing.Value(before.bytes) {", " {",
 		"syscache/refresh", "TestSeenOfAnotherPointer",
+	},
+	{
+		"what is published after all counts as durable", "syscache/refresh/refresh.go",
+		"\tif g, inputs := r.recognized(before); g != nil {\n", "\tif g, inputs := r.recognized(before); g != nil {\n\t\tr.durable = true\n",
+		"syscache/refresh", "TestSeenAndOvertaken",
 	},
 	{
 		"rows of another recipe are carried over", "syscache/refresh/base.go",

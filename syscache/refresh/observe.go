@@ -11,7 +11,6 @@ import (
 	"maps"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -205,7 +204,7 @@ func joinArgs(args []string) []byte {
 // absoluteRecipe adds the digests of the files that match an absolute
 // pattern. Links are followed: /usr/bin/python3 stands for what it names.
 func (r *refresher) absoluteRecipe(ctx context.Context, s *snapshot, pattern string, parts map[string]hashing.Digest) error {
-	s.open = s.open || strings.ContainsAny(pattern, `*?[{\\`)
+	s.open = s.open || literal(pattern) != pattern
 	matches, err := doublestar.FilepathGlob(pattern, doublestar.WithFilesOnly(), doublestar.WithFailOnIOErrors())
 	if err == nil && len(matches) == 0 {
 		return r.c.mistaken("recipe", fmt.Sprintf("recipe %q matches no file", pattern), unmatchedHint)
@@ -227,7 +226,7 @@ func (r *refresher) absoluteRecipe(ctx context.Context, s *snapshot, pattern str
 const unmatchedHint = "correct the pattern, or restore the file: a change of what it names could not be noticed"
 
 func (s *snapshot) absoluteFile(ctx context.Context, path string, parts map[string]hashing.Digest) error {
-	real, err := s.follow(ctx, path)
+	real, err := follow(path, func(link string) error { return s.link(ctx, link) })
 	if err != nil {
 		return err
 	}
@@ -273,64 +272,19 @@ func (s *snapshot) certify(path string, st *unix.Stat_t, settled bool) {
 	}
 }
 
-// follow returns where an absolute path leads, and records each symbolic link on
-// the way: /usr/bin/java may lead through /etc/alternatives, and /opt/tool/current
-// to another version tomorrow.
-func (s *snapshot) follow(ctx context.Context, name string) (string, error) {
-	volume := filepath.VolumeName(name)
-	at, rest := volume+"/", strings.Split(filepath.ToSlash(name[len(volume):]), "/")
-	for links := 0; len(rest) > 0; {
-		c := rest[0]
-		rest = rest[1:]
-		switch c {
-		case "", ".":
-			continue
-		case "..":
-			at = path.Dir(at) // no link is in it any more
-			continue
-		}
-		next := path.Join(at, c)
-		fi, err := os.Lstat(next)
-		if err != nil {
-			return "", err
-		}
-		if fi.Mode()&os.ModeSymlink == 0 {
-			at = next
-			continue
-		}
-		if links++; links > maxLinks {
-			return "", &os.PathError{Op: "follow", Path: name, Err: unix.ELOOP}
-		}
-		target, err := s.link(ctx, next)
-		if err != nil {
-			return "", err
-		}
-		if path.IsAbs(target) {
-			at = volume + "/"
-		}
-		rest = append(strings.Split(target, "/"), rest...)
-	}
-	return at, nil
-}
-
-// link records a symbolic link, and returns where it leads.
-func (s *snapshot) link(ctx context.Context, name string) (target string, err error) {
+// link records a symbolic link on the way to a file. It is read after it was
+// recorded: what it is changed to meanwhile contradicts that.
+func (s *snapshot) link(ctx context.Context, name string) error {
 	settled, err := hashing.Settle(ctx, "/", strings.TrimPrefix(name, "/"))
 	if err != nil {
-		return "", err
+		return err
 	}
-	var before, after unix.Stat_t
-	if err := unix.Lstat(name, &before); err != nil {
-		return "", &os.PathError{Op: "stat", Path: name, Err: err}
+	var st unix.Stat_t
+	if err := unix.Lstat(name, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: name, Err: err}
 	}
-	if target, err = os.Readlink(name); err != nil {
-		return "", err
-	}
-	if err := unix.Lstat(name, &after); err != nil || format.IdentityOf(&before) != format.IdentityOf(&after) {
-		return "", fmt.Errorf("%s: %w", format.Show(name), hashing.ErrChanging)
-	}
-	s.certify(name, &before, settled)
-	return target, nil
+	s.certify(name, &st, settled)
+	return nil
 }
 
 // A contextReader fails when its context is done.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -176,12 +177,13 @@ func unmapped(uid uint32) bool {
 	if uid != overflowID {
 		return false
 	}
-	for _, m := range uidMap() {
+	ranges := uidMap()
+	for _, m := range ranges {
 		if m.inside <= overflowID && overflowID < m.inside+m.n {
 			return false
 		}
 	}
-	return uidMap() != nil
+	return ranges != nil
 }
 
 // alone says whether this process's user namespace is one that an ordinary user
@@ -288,38 +290,69 @@ func (in *Install) checkKept(dir string) error {
 // checkLinks refuses a name that goes through somebody else's symbolic link, as
 // one in /tmp: they would say where we write, if it is ours that is there.
 func (o *ownership) checkLinks(name string) error {
-	for range maxLinks {
-		link, st := firstLink(name)
-		if link == "" {
-			return nil
+	_, err := follow(name, func(link string) error {
+		var st unix.Stat_t
+		if err := unix.Lstat(link, &st); err != nil {
+			return err
 		}
 		if st.Uid != 0 && st.Uid != o.uid && int(st.Uid) != os.Geteuid() && !unmapped(st.Uid) {
 			return wrongType(fmt.Sprintf("%s is a symbolic link of uid %d, who neither is root nor owns the install", link, st.Uid))
 		}
-		target, err := os.Readlink(link)
-		if err != nil {
-			return err
-		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Dir(link) + "/" + target
-		}
-		name = filepath.Clean(target + name[len(link):])
+		return nil
+	})
+	if errors.Is(err, unix.ELOOP) {
+		return wrongType(name + " is behind too many symbolic links")
 	}
-	return wrongType(name + " is behind too many symbolic links")
+	if errors.As(err, new(wrongType)) {
+		return err
+	}
+	return nil // what is not there yet is made, what cannot be looked at is told by who opens it
 }
 
 // maxLinks is how many the kernel follows.
 const maxLinks = 40
 
-// firstLink returns the first directory on the way to name, or name, that is a
-// symbolic link, "" if none is.
-func firstLink(name string) (link string, st unix.Stat_t) {
-	for dir := range way("/", name) {
-		if unix.Lstat(dir, &st) == nil && uint32(st.Mode)&unix.S_IFMT == unix.S_IFLNK {
-			return dir, st
+// follow returns where an absolute path leads, and calls visit with each symbolic
+// link on the way before it is read: /usr/bin/java may lead through
+// /etc/alternatives, and /opt/tool/current to another version tomorrow.
+func follow(name string, visit func(link string) error) (string, error) {
+	volume := filepath.VolumeName(name)
+	at, rest := volume+"/", strings.Split(filepath.ToSlash(name[len(volume):]), "/")
+	for links := 0; len(rest) > 0; {
+		c := rest[0]
+		rest = rest[1:]
+		switch c {
+		case "", ".":
+			continue
+		case "..":
+			at = path.Dir(at) // no link is in it any more
+			continue
 		}
+		next := path.Join(at, c)
+		fi, err := os.Lstat(next)
+		if err != nil {
+			return "", err
+		}
+		if fi.Mode()&os.ModeSymlink == 0 {
+			at = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", &os.PathError{Op: "follow", Path: name, Err: unix.ELOOP}
+		}
+		if err := visit(next); err != nil {
+			return "", err
+		}
+		target, err := os.Readlink(next)
+		if err != nil {
+			return "", err
+		}
+		if path.IsAbs(target) {
+			at = volume + "/"
+		}
+		rest = append(strings.Split(target, "/"), rest...)
 	}
-	return "", st
+	return at, nil
 }
 
 // way yields every directory below from, down to dir, or, where dir is not
@@ -332,12 +365,12 @@ func way(from, dir string) iter.Seq[string] {
 			volume := filepath.VolumeName(dir)
 			from, rel = volume+"/", strings.TrimPrefix(dir[len(volume):], "/")
 		}
-		path := from
+		at := from
 		for name := range strings.SplitSeq(rel, "/") {
 			if name == "." || name == "" {
 				continue
 			}
-			if path = filepath.Join(path, name); !yield(path) {
+			if at = filepath.Join(at, name); !yield(at) {
 				return
 			}
 		}

@@ -1,7 +1,6 @@
 package refresh
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -90,17 +89,14 @@ func (r *refresher) recognized(before *published) (g *generation, inputs int) {
 		return nil, 0
 	}
 	m, err := decodeSeen(b)
-	if err != nil || m.pointer != digestOf(before.bytes) {
+	if err != nil || m.pointer != hashing.Value(before.bytes) {
 		return nil, 0
 	}
 	stats := m.stats
 	if before.pointer.HasStats {
 		stats = before.pointer.Stats
 	}
-	if m.declared != r.declared() {
-		return nil, 0
-	}
-	if !r.asItWas(before.pointer.Witnesses, stats, m.passed) {
+	if m.declared != r.declared() || !r.asItWas(before.pointer.Witnesses, stats, m.passed) {
 		return nil, 0
 	}
 	g = r.present(before.pointer.Key)
@@ -139,7 +135,7 @@ func (r *refresher) remember(pointer []byte, s *snapshot) {
 		return
 	}
 	r.seen = &seen{
-		declared: r.declared(), pointer: digestOf(pointer), inputs: uint32(len(s.manifest.Inputs)),
+		declared: r.declared(), pointer: hashing.Value(pointer), inputs: uint32(len(s.manifest.Inputs)),
 		passed: s.passed,
 	}
 	if r.c.Witness != nil {
@@ -166,10 +162,5 @@ func (r *refresher) declared() hashing.Digest {
 	b := fmt.Appendf(nil, "%q %q %t\n", r.root, r.cacheDir, r.internal)
 	b = fmt.Appendf(b, "%q %v %q %q %q %t %q %q\n", c.Name, c.kind(), c.Inputs, c.Exclude, c.InputsFrom, c.Witness != nil, c.Witness, c.Recipe)
 	b = fmt.Appendf(b, "%q %q %t %t %t %q\n", c.Command, c.Env, c.Build != nil, c.Each, c.BuildEach != nil, c.BuildVersion)
-	return digestOf(b)
-}
-
-func digestOf(b []byte) hashing.Digest {
-	d, _ := hashing.Sum(bytes.NewReader(b)) // no reader fails
-	return d
+	return hashing.Value(b)
 }
