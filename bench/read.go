@@ -61,6 +61,19 @@ func (s *store) open() (*syscache.Reader, error) {
 	return syscache.Open(s.root, s.cache, &syscache.ReadOptions{CacheDirs: []string{s.cacheDir}})
 }
 
+// reader returns an open reader of the rows, which is closed with the comparison.
+func (b *bench) reader() (*syscache.Reader, error) {
+	s, err := b.rowStore()
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.open()
+	if err == nil {
+		b.cleanup(r.Close)
+	}
+	return r, err
+}
+
 func (s *store) get(key []byte) error {
 	r, err := s.open()
 	if err != nil {
@@ -143,15 +156,10 @@ var ofRuntime = map[string]bool{
 }
 
 func dependentGets(b *bench) (*trial, error) {
-	s, err := b.rowStore()
+	r, err := b.reader()
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.open()
-	if err != nil {
-		return nil, err
-	}
-	b.cleanup(r.Close)
 	loads, err := b.loads()
 	if err != nil {
 		return nil, err
@@ -261,15 +269,10 @@ func (b *bench) inBolt() (sample, error) {
 }
 
 func allocations(b *bench) (*trial, error) {
-	s, err := b.rowStore()
+	r, err := b.reader()
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.open()
-	if err != nil {
-		return nil, err
-	}
-	b.cleanup(r.Close)
 	key := []byte(rowKey(b.rows / 3))
 	if err := repeat(100, func() error { _, err := r.Get(key); return err }); err != nil { // until it is mapped
 		return nil, err

@@ -70,15 +70,21 @@ func (v *Inventory) Len() int {
 
 // Digest returns the digest that the file at path has if its identity is id.
 func (v *Inventory) Digest(path string, id format.Identity) (Digest, bool) {
-	rest := v.find(path)
-	if rest == nil || id == (format.Identity{}) || format.DecodeIdentity(rest) != id {
-		return Digest{}, false
-	}
-	return Digest(rest[format.IdentitySize:]), true
+	return v.find(path).digest(id)
 }
 
-// find returns the identity and digest of the file at path, nil if v knows none.
-func (v *Inventory) find(path string) (rest []byte) {
+// A memory is the identity and digest of one file, nil if it is not known.
+type memory []byte
+
+func (m memory) digest(id format.Identity) (Digest, bool) {
+	if m == nil || id == (format.Identity{}) || format.DecodeIdentity(m) != id {
+		return Digest{}, false
+	}
+	return Digest(m[format.IdentitySize:]), true
+}
+
+// find returns what v knows of the file at path.
+func (v *Inventory) find(path string) memory {
 	if v.Len() == 0 {
 		return nil
 	}

@@ -22,8 +22,8 @@ func newReader(f *finding) *reader {
 	return &reader{f, make([]byte, bufferSize), blake3.New()}
 }
 
-// run reads what batches of jobs are sent until there are no more. After an error, told
-// by fail, it only releases them.
+// run reads what batches of jobs are sent until there are no more. After an
+// error, told by fail, it only releases them.
 func (r *reader) run(batches <-chan []job, fail func(error)) {
 	for batch := range batches {
 		for i := range batch {
@@ -53,7 +53,8 @@ func (r *reader) file(j *job) error {
 // look reads a file or link once, if it must be read. The error is errAgain
 // if it was not the same all the while.
 func (r *reader) look(j *job) error {
-	if j.regular && r.scan.Known.find(j.path) == nil {
+	known := r.scan.Known.find(j.path)
+	if j.regular && known == nil {
 		// It has to be read: then a stat of what was opened is enough. What
 		// cannot be opened may be nothing to read.
 		if fd, err := r.open(j); err == nil {
@@ -83,7 +84,7 @@ func (r *reader) look(j *job) error {
 	case unix.S_IFLNK:
 		return r.link(j, &file, ok)
 	}
-	if digest, known := r.scan.Known.Digest(j.path, file.ID); known && ok {
+	if digest, same := known.digest(file.ID); same && ok {
 		file.Type, file.Size, file.Digest = RegularFile, uint64(st.Size), digest
 		r.add(file, false)
 		return nil
@@ -232,8 +233,8 @@ func same(fd int, id format.Identity) error {
 	return nil
 }
 
-// digest reads fd, of size bytes. That nothing follows them it leaves to a stat to
-// tell: to read the end would be another system call for each file.
+// digest reads fd, of size bytes. That nothing follows them it leaves to a stat
+// to tell: to read the end would be another system call for each file.
 func (r *reader) digest(fd int, size uint64, d *Digest) (n uint64, err error) {
 	r.h.Reset()
 	for ended := false; !ended; {

@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/syscache/syscache/internal/environ"
+	"github.com/syscache/syscache/internal/format"
 	"github.com/syscache/syscache/internal/unix"
 	"github.com/syscache/syscache/syscache"
 )
@@ -29,9 +30,14 @@ func main() {
 		return
 	}
 	complain(handOver(), "install all of syscache: the front is in bin, the command in "+command[len("../"):])
-	if !slices.Contains(os.Args, "--hook") { // a hook fails no transaction
+	if !isHook(os.Args) {
 		os.Exit(1)
 	}
+}
+
+// isHook says whether a package manager asks: no transaction may fail of us.
+func isHook(args []string) bool {
+	return slices.Contains(args, "--hook") && (slices.Contains(args, "refresh") || slices.Contains(args, "invalidate"))
 }
 
 // handOver becomes the command. It returns only if it cannot.
@@ -140,5 +146,5 @@ func (q *question) answer() bool {
 }
 
 func complain(err error, hint string) {
-	os.Stderr.WriteString("syscache: " + err.Error() + "\nhint: " + hint + "\n")
+	os.Stderr.WriteString("syscache: " + format.Show(err.Error()) + "\nhint: " + hint + "\n")
 }

@@ -114,6 +114,9 @@ func TestSameAsTheCommand(t *testing.T) {
 			t.Errorf("%s %q: %+v", c.env, c.args, o)
 		}
 	}
+	if o := run(t, root, nil, front, "get", "t", "--hook"); o.Code != 1 {
+		t.Errorf("a look-up is no hook: %+v", o)
+	}
 	for _, verb := range []string{"refresh", "invalidate"} {
 		if o := run(t, root, nil, front, "--root", root, verb, "--hook"); o.Code != 0 || !strings.Contains(o.Stderr, "hint: install all") {
 			t.Errorf("%s --hook without the command: %+v", verb, o)

@@ -17,8 +17,8 @@ import (
 // maxLine bounds a line of a builder's output, in bytes.
 const maxLine = 256 << 20
 
-// readRows reads a builder's output, a JSON object a line, and emits each row. An empty line is a mistake too: it is how
-// output of another kind often begins.
+// readRows reads a builder's output, a JSON object a line, and emits each row.
+// An empty line is a mistake too: it is how output of another kind often begins.
 func readRows(r io.Reader, emit func(builtRow) error) error {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 64<<10), maxLine)
