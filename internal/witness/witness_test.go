@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -236,6 +237,56 @@ func TestCheckStats(t *testing.T) {
 	}
 	if before := fds(t); CheckStats(root, zero) == nil || CheckStats(root, bad) == nil || fds(t) != before {
 		t.Error("descriptors are left open")
+	}
+}
+
+// TestCheckStatsInParts: of a section in many parts, which are looked at side by
+// side, each counts, and the first that does not hold is named.
+func TestCheckStatsInParts(t *testing.T) {
+	root := t.TempDir()
+	const n = 600
+	name := func(i int) string { return fmt.Sprintf("d%03d", i) }
+	id := func(path string) format.Identity {
+		var st unix.Stat_t
+		if err := unix.Lstat(root+"/"+path, &st); err != nil {
+			t.Fatal(err)
+		}
+		return format.IdentityOf(&st)
+	}
+	var dirs []format.StatDir
+	for i := range n {
+		d := format.StatDir{Path: name(i), Check: true}
+		if err := os.Mkdir(root+"/"+d.Path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range []string{"a", "b", "c"} {
+			if err := os.WriteFile(root+"/"+d.Path+"/"+f, nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			d.Files = append(d.Files, format.StatFile{Name: f, ID: id(d.Path + "/" + f)})
+		}
+		d.ID = id(d.Path)
+		dirs = append(dirs, d)
+	}
+	whole := format.EncodeStats(dirs)
+	if parts, err := whole.Parts(partSize); err != nil || len(parts) < 3 {
+		t.Fatalf("%d parts, %v", len(parts), err)
+	}
+	if err := CheckStats(root, whole); err != nil {
+		t.Error(err)
+	}
+	for first := range n {
+		second := (first + n/2) % n
+		for _, i := range []int{first, second} {
+			dirs[i].Files[2].ID.Inode++
+		}
+		want := "input " + name(min(first, second)) + "/c changed since the last refresh"
+		if err := CheckStats(root, format.EncodeStats(dirs)); err == nil || err.Error() != want {
+			t.Fatalf("%v, want %s", err, want)
+		}
+		for _, i := range []int{first, second} {
+			dirs[i].Files[2].ID.Inode--
+		}
 	}
 }
 
